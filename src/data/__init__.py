@@ -1,0 +1,26 @@
+"""Data: from a source of any form to batches, checked before the first one."""
+
+from __future__ import annotations
+
+from .augment import AUGMENTATIONS, Augmentation
+from .image_samples import ImageSamples
+from .images import ImageData
+from .inputs import Inputs, samples_from
+from .module import Data, EpochSampler, Loader
+from .report import Report
+from .samples import Fetch, Samples
+
+__all__ = [
+    "AUGMENTATIONS",
+    "Augmentation",
+    "Data",
+    "EpochSampler",
+    "Fetch",
+    "ImageData",
+    "ImageSamples",
+    "Inputs",
+    "Loader",
+    "Report",
+    "Samples",
+    "samples_from",
+]

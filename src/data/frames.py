@@ -1,0 +1,87 @@
+"""Tables of pandas and of polars: columns in, and an answer in kind out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeGuard
+
+import pandas
+
+from ..errors import DataError, require, unknown_name
+
+FrameKind = Literal["pandas", "polars"]
+
+
+def frame_kind(value: object) -> FrameKind | None:
+    """Say which library's DataFrame a value is; None for everything else."""
+    if isinstance(value, pandas.DataFrame):
+        return "pandas"
+    # Whoever holds a polars frame has imported polars; we must not.
+    polars = sys.modules.get("polars")
+    if polars is not None and isinstance(value, polars.DataFrame):
+        return "polars"
+    return None
+
+
+def is_frame(value: object) -> TypeGuard[pandas.DataFrame]:
+    """Whether a value is a DataFrame of a known library (typed as the one that is always there)."""
+    return frame_kind(value) is not None
+
+
+def column(frame: object, name: str) -> list[Any]:  # Any: whatever the user keeps in a table
+    """Answer with the values of a column.
+
+    Raises:
+        DataError: The frame has no such column, or several; or it is no frame.
+    """
+    if not is_frame(frame):
+        raise DataError(
+            f"Expected a pandas or polars DataFrame and got {type(frame).__name__}. Tables in "
+            "files are read by from_csv."
+        )
+    names = [str(known) for known in frame.columns]
+    if name not in names:
+        hint = unknown_name("column", name, names) if names else "The table has no columns."
+        raise DataError(f"{hint} The columns are: {', '.join(map(repr, names))}.")
+    if names.count(name) > 1:
+        raise DataError(
+            f"There are {names.count(name)} columns called {name!r}; rename all but one."
+        )
+    position = names.index(name)
+    if frame_kind(frame) == "pandas":
+        return list(frame.iloc[:, position])
+    return list(frame[frame.columns[position]])
+
+
+def like(kind: FrameKind, columns: dict[str, list[Any]]) -> Any:
+    """Build a DataFrame of a kind from columns.
+
+    Any in the types: values may be of any type, and the kind decides which library's frame it is.
+    """
+    if kind == "polars":
+        return require("polars", extra="polars", purpose="answering in polars").DataFrame(columns)
+    return pandas.DataFrame(columns)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value stands for none: None, NaN, pandas.NA or pandas.NaT."""
+    if value is None or value is pandas.NA or value is pandas.NaT:
+        return True
+    return isinstance(value, float) and value != value
+
+
+def check_no_missing(values: Iterable[object], *, what: str, ids: Sequence[str]) -> None:
+    """Refuse missing values, and say in which rows they are.
+
+    Raises:
+        DataError: A value is missing.
+    """
+    rows = [row for row, value in enumerate(values) if is_missing(value)]
+    if rows:
+        shown = ", ".join(f"{row} ({ids[row]})" if row < len(ids) else str(row) for row in rows[:5])
+        more = f" and {len(rows) - 5:,} more" if len(rows) > 5 else ""
+        raise DataError(
+            f"{len(rows):,} of the rows have no {what}: row {shown}{more} (counted from 0). Fill "
+            "them in or leave these rows out."
+        )

@@ -1,0 +1,287 @@
+"""ImageData: labelled pictures from any source, checked, split and ready to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from ..specs import ImageDataSpec
+from . import sources
+from .augment import Augmentation, light, resolve
+from .module import Data
+from .parts import build_parts
+
+if TYPE_CHECKING:
+    from ..specs import Batch
+    from .sources import Labelled, OnError, Table
+
+
+class ImageData(Data):
+    """Labelled pictures, split into parts, as a ``LightningDataModule``.
+
+    All ways in share these arguments: ``val`` and ``test`` are further parts of the same form;
+    without ``val``, the share ``split`` of the training part becomes it, chosen by ``seed`` (0 is
+    none). Pictures of one ``group`` stay on one side, and so do exact copies. A picture keeps its
+    side when others are added. Files are checked first: those that cannot be read are left out and
+    listed in ``data.report``, or with ``on_error="raise"`` are an error.
+
+    Example:
+        >>> data = ImageData.from_folders("photos/train", val="photos/val")
+        >>> data.classes
+        ('circle', 'square', 'triangle')
+    """
+
+    spec: ImageDataSpec
+
+    augment: str | Augmentation | None = None
+    """What changes training pictures by chance: a name of `AUGMENTATIONS`, or a function of yours.
+
+    None is "light", except while the backbone is frozen: it then sees every picture once, as it
+    is. Said in so many words, an augmentation also holds for frozen epochs, which take longer.
+    """
+
+    _names: ClassVar[tuple[str, str, str]] = ("train", "val", "test")
+
+    @classmethod
+    def from_folders(
+        cls,
+        train: str | Path,
+        *,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        group: Callable[[str], str] | None = None,
+        on_error: OnError = "skip",
+    ) -> Self:
+        """Read folders with one subfolder per class; deeper folders belong to their class.
+
+        Args:
+            train: Folder to train on.
+            val: Folder that chooses the best epoch.
+            test: Folder that is scored once.
+            split: Share of train that becomes val where no val is given.
+            seed: Decides the split, the order and the augmentation.
+            group: Turns a path relative to ``train`` ("cat/paul_1.jpg") into the name of a group.
+            on_error: What happens to files that cannot be read: "skip" or "raise".
+
+        Raises:
+            NoDataError: A folder is absent or empty.
+            DataError: A folder has no class folders.
+            ClassError: Labels do not fit the classes of train, or these are fewer than two.
+            UnreadableError: Files are broken and ``on_error="raise"``; or all of a class are.
+        """
+        tables = [
+            None if folder is None else sources.from_folders(folder, group=group)
+            for folder in (train, val, test)
+        ]
+        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: Sequence[str | Path],
+        labels: Sequence[Any],  # Any: checked to be str or int
+        *,
+        val: Labelled | None = None,
+        test: Labelled | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        group: Sequence[Any] | None = None,
+        on_error: OnError = "skip",
+    ) -> Self:
+        """Read files from lists of paths and labels.
+
+        Args:
+            paths: One per picture.
+            labels: One per picture, str or int.
+            val: Pair of paths and labels.
+            test: Pair of paths and labels.
+            split: See the class, like all below.
+            seed: Decides the split, the order and the augmentation.
+            group: One per picture of train.
+            on_error: What happens to files that cannot be read: "skip" or "raise".
+        """
+        more = [None if part is None else sources.from_files(*part) for part in (val, test)]
+        tables = [sources.from_files(paths, labels, group=group), *more]
+        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+
+    @classmethod
+    def from_data_frame(
+        cls,
+        frame: Any,  # Any: a DataFrame of pandas or polars
+        *,
+        image: str,
+        label: str,
+        root: str | Path | None = None,
+        val: Any = None,
+        test: Any = None,
+        split: float = 0.2,
+        seed: int = 0,
+        group: str | None = None,
+        on_error: OnError = "skip",
+    ) -> Self:
+        """Read files whose paths and labels are columns of a pandas or polars DataFrame.
+
+        Args:
+            frame: One row per picture of train.
+            image: Column of paths.
+            label: Column of labels, text or integers.
+            root: Folder that the paths are relative to; None for the working folder.
+            val: Frame with the same columns.
+            test: Frame with the same columns.
+            split: See the class, like all below.
+            seed: Decides the split, the order and the augmentation.
+            group: Column of groups.
+            on_error: What happens to files that cannot be read: "skip" or "raise".
+
+        Raises:
+            DataError: A column is missing, or a value in it.
+        """
+        parts = ((frame, group), (val, None), (test, None))
+        tables = [
+            None
+            if part is None
+            else sources.from_data_frame(part, image=image, label=label, root=root, group=by)
+            for part, by in parts
+        ]
+        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        *,
+        image: str,
+        label: str,
+        root: str | Path | None = None,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        group: str | None = None,
+        on_error: OnError = "skip",
+    ) -> Self:
+        """Read files whose paths and labels are columns of a CSV file. All labels are texts.
+
+        Args:
+            path: File with one row per picture of train.
+            image: Column of paths.
+            label: Column of labels.
+            root: Folder that the paths are relative to; None for the folder of each CSV file.
+            val: File with the same columns.
+            test: File with the same columns.
+            split: See the class, like all below.
+            seed: Decides the split, the order and the augmentation.
+            group: Column of groups.
+            on_error: What happens to files that cannot be read: "skip" or "raise".
+
+        Raises:
+            NoDataError: A CSV file is absent or empty.
+            DataError: A column is missing, or a value in it.
+        """
+        parts = ((path, group), (val, None), (test, None))
+        tables = [
+            None
+            if part is None
+            else sources.from_csv(part, image=image, label=label, root=root, group=by)
+            for part, by in parts
+        ]
+        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,  # Any: an array, a tensor, or a list of arrays or PIL images
+        labels: Sequence[Any],
+        *,
+        val: Labelled | None = None,
+        test: Labelled | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        group: Sequence[Any] | None = None,
+        on_error: OnError = "skip",
+    ) -> Self:
+        """Take pictures in memory: an array or tensor, or a list of arrays or PIL images.
+
+        Args:
+            images: (N, H, W, C), (N, C, H, W), (N, H, W), or a list; uint8, or floats in [0, 1].
+            labels: One per picture, str or int.
+            val: Pair of images and labels.
+            test: Pair of images and labels.
+            split: See the class, like all below.
+            seed: Decides the split, the order and the augmentation.
+            group: One per picture of train.
+            on_error: What happens to pictures that cannot be used: "skip" or "raise".
+        """
+        more = [None if part is None else sources.from_arrays(*part) for part in (val, test)]
+        tables = [sources.from_arrays(images, labels, group=group), *more]
+        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        train: Any,  # Any: a torch Dataset, or one of Hugging Face
+        *,
+        image: str = "image",
+        label: str = "label",
+        val: Any = None,
+        test: Any = None,
+        split: float = 0.2,
+        seed: int = 0,
+        group: str | None = None,
+        on_error: OnError = "skip",
+    ) -> Self:
+        """Take a torch Dataset of (image, label) or of dicts, or a Hugging Face dataset.
+
+        Args:
+            train: Dataset with a length, to train on. Give no transforms: pictures are resized as
+                the backbone wants them, and their pixels must be uint8 or floats in [0, 1].
+            image: Column of pictures; tuples have them first.
+            label: Column of labels; tuples have them second. The class names that the dataset
+                knows are used.
+            val: Dataset of the same form.
+            test: Dataset of the same form.
+            split: See the class, like all below.
+            seed: Decides the split, the order and the augmentation.
+            group: Column of groups; tuples have them third.
+            on_error: What happens to pictures that cannot be read: "skip" or "raise".
+
+        Raises:
+            DataError: The dataset is a stream, or lacks a column.
+        """
+        parts = ((train, group), (val, None), (test, None))
+        tables = [
+            None if part is None else sources.from_dataset(part, image=image, label=label, group=by)
+            for part, by in parts
+        ]
+        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+
+    @classmethod
+    def _from_tables(
+        cls, tables: Sequence[Table | None], *, split: float, seed: int, on_error: str
+    ) -> Self:
+        named = dict(zip(cls._names, tables, strict=True))
+        parts = build_parts(named, split=split, seed=seed, on_error=on_error)
+        return cls(
+            spec=parts.spec,
+            train=parts.samples["train"],
+            val=parts.samples.get("val"),
+            test=parts.samples.get("test"),
+            report=parts.report,
+            seed=seed,
+        )
+
+    def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
+        """Change the pictures of a training batch, as a pure function of (seed, epoch, index)."""
+        change = light if self.augment is None else resolve(self.augment)
+        if change is None:
+            return batch
+        images = change(batch["image"], seed=self.seed, epoch=epoch, index=batch["index"])
+        return {**batch, "image": images}
+
+    @property
+    def caches(self) -> bool:
+        """Whether a frozen backbone may be run once per picture."""
+        return self.augment is None or resolve(self.augment) is None

@@ -1,0 +1,178 @@
+"""What `predict` and `embed` take, as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import DataError, InvalidValueError, NoDataError
+from .arrays import split_stack
+from .frames import FrameKind, column, frame_kind, is_missing
+from .image_samples import ImageSamples
+from .labels import Classes, natural
+from .sources import from_folders, walk
+from .web import Address, is_url
+
+_MORE_SUFFIXES = {".heic", ".heif"}
+# Pillow has plugins for these as well; beside photos they are no photos.
+_NO_PICTURES = {".pdf", ".mpg", ".mpeg", ".ps", ".eps", ".h5", ".hdf", ".grib", ".bufr"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Pictures to predict on.
+
+    Args:
+        samples: One per input, in input order.
+        single: Whether one picture was given, and not a list, folder or table.
+        frame_kind: The kind of frame that came in, and that answers should be; pandas otherwise.
+    """
+
+    samples: ImageSamples
+    single: bool
+    frame_kind: FrameKind = "pandas"
+
+
+def samples_from(inputs: Any, *, image: str | None = None) -> Inputs:
+    """Turn what a user wants predicted into samples.
+
+    Unreadable pictures are found when they are fetched; their rows stand in ``failed``.
+
+    Args:
+        inputs: A path, URL, PIL image, array, tensor or the bytes of a file; a list of these; a
+            folder, of which all pictures are taken in natural order; a DataFrame of pandas or
+            polars. An array of four axes is a stack of pictures. (Any: all of these.)
+        image: The column of a frame that has the paths; None to find it.
+
+    Raises:
+        NoDataError: There is no picture among the inputs.
+        DataError: The inputs are of a type that holds no pictures, or a frame has no such column.
+        InvalidValueError: ``image`` was given without a frame.
+    """
+    kind = frame_kind(inputs)
+    if kind is not None:
+        return _from_frame(inputs, kind, image)
+    if image is not None:
+        raise InvalidValueError(f"image={image!r} names a column, and the inputs are no DataFrame.")
+    if isinstance(inputs, str | Path) and not is_url(inputs) and Path(inputs).is_dir():
+        paths = [str(Path(inputs) / path) for path in images_below(Path(inputs))]
+        return Inputs(_samples(paths, inputs), single=False)
+    if _is_one(inputs):
+        return Inputs(_samples([inputs], inputs), single=True)
+    return Inputs(_samples(_several(inputs), "the inputs"), single=False)
+
+
+def _several(inputs: Any) -> Sequence[Any]:
+    if isinstance(inputs, torch.Tensor | np.ndarray):
+        if inputs.ndim == 4:
+            return split_stack(inputs)
+        raise _no_picture(inputs, "")
+    if not isinstance(inputs, Iterable) or isinstance(inputs, dict):
+        raise _no_picture(inputs, "")
+    items = list(inputs)
+    for row, item in enumerate(items):
+        if not _is_one(item):
+            raise _no_picture(item, f" at position {row}")
+    return items
+
+
+def labelled_from(folder: str | Path, *, classes: Sequence[str]) -> ImageSamples:
+    """Turn a folder with one subfolder per class into samples to score.
+
+    Args:
+        folder: Its subfolders are classes of the task, not necessarily all of them.
+        classes: Names of the task's classes.
+
+    Raises:
+        NoDataError: The folder is absent or empty.
+        ClassError: A subfolder is no class of the task.
+    """
+    table = from_folders(folder)
+    targets = Classes(tuple(classes)).encode(table.labels, part="test", ids=table.ids)
+    return ImageSamples(table.images, ids=table.ids, targets=targets, allow_none=True)
+
+
+def images_below(folder: Path) -> list[str]:
+    """Find the files with the ending of a picture below a folder, in natural order.
+
+    Raises:
+        NoDataError: There are none.
+    """
+    files = list(walk(folder))
+    known = suffixes()
+    found = sorted((path for path in files if Path(path).suffix.lower() in known), key=natural)
+    if not found:
+        raise NoDataError(f"The folder {folder} has {len(files):,} files and no pictures in it.")
+    return found
+
+
+def _from_frame(frame: Any, kind: FrameKind, image: str | None) -> Inputs:
+    name = _image_column(frame) if image is None else image
+    values = column(frame, name)
+    # A missing path is an input, too: its row says that there is no such file.
+    items = ["" if is_missing(value) else value for value in values]
+    for row, item in enumerate(items):
+        if not _is_one(item):
+            raise _no_picture(item, f" in row {row} of column {name!r}")
+    return Inputs(_samples(items, "the frame"), single=False, frame_kind=kind)
+
+
+def _image_column(frame: Any) -> str:
+    names = [str(name) for name in frame.columns]
+    found = [name for name in names if _looks_like_paths(column(frame, name))]
+    if len(found) != 1:
+        what = f"{len(found)} columns hold" if found else "no column holds"
+        raise DataError(
+            f"Of the columns {', '.join(map(repr, names))} {what} paths of pictures. Name the one "
+            "to read with image=."
+        )
+    return found[0]
+
+
+def _looks_like_paths(values: Sequence[Any]) -> bool:
+    given = [value for value in values[:100] if not is_missing(value)]
+    return bool(given) and all(
+        isinstance(value, Path)
+        or (isinstance(value, str) and (is_url(value) or Path(value).suffix.lower() in suffixes()))
+        for value in given
+    )
+
+
+def suffixes() -> set[str]:
+    """Answer with the endings of picture files, in lower case."""
+    return {*Image.registered_extensions(), *_MORE_SUFFIXES} - _NO_PICTURES
+
+
+def _samples(items: Sequence[Any], name: object) -> ImageSamples:
+    if not len(items):
+        raise NoDataError(f"There are no pictures in {name!r}: it is empty.")
+    ids = [_id(item, row) for row, item in enumerate(items)]
+    images = [Address(item) if is_url(item) else item for item in items]
+    return ImageSamples(images, ids=ids, allow_none=True)
+
+
+def _id(item: object, row: int) -> str:
+    """Name an input: by its path or address, or else by its position."""
+    if isinstance(item, str | Path):
+        return str(item)
+    return str(getattr(item, "filename", "") or row)
+
+
+def _is_one(item: object) -> bool:
+    if isinstance(item, torch.Tensor | np.ndarray):
+        return item.ndim in (2, 3)
+    return isinstance(item, str | Path | bytes | Image.Image)
+
+
+def _no_picture(item: object, where: str) -> DataError:
+    shape = f" of shape {tuple(item.shape)}" if isinstance(item, torch.Tensor | np.ndarray) else ""
+    return DataError(
+        f"Got {type(item).__name__}{shape}{where}; expected a path, a web address, a PIL image, an "
+        "array of 2 or 3 axes, the bytes of a file, a list of these, a folder, or a DataFrame."
+    )

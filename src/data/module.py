@@ -1,0 +1,242 @@
+"""The DataModule that all kinds share: loaders, reproducible order, caching, reports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, DistributedSampler
+
+from ..errors import InvalidValueError, NoDataError
+from .report import Report
+from .samples import Fetch, Samples
+
+if TYPE_CHECKING:
+    from ..specs import Batch, DataSpec, InputSpec
+
+_log = logging.getLogger("mealkit")
+
+
+class EpochSampler(DistributedSampler[int]):
+    """An order that is a pure function of (seed, epoch), split over processes, resumable.
+
+    It is torch's ``DistributedSampler`` also in one process, because Lightning leaves that one in
+    place and calls its ``set_epoch``.
+    """
+
+    start: int = 0
+    """How many of this process's positions to pass over in the next iteration."""
+
+    def __iter__(self) -> Iterator[int]:
+        positions = list(super().__iter__())
+        start, self.start = self.start, 0
+        return iter(positions[start:])
+
+
+class Loader(DataLoader["Batch"]):
+    """A ``DataLoader`` that fetches one batch ahead, knows its position and reports what failed.
+
+    Without worker processes the next batch is read in a thread while the current one is computed
+    on, so scripts need no ``__main__`` guard. The position travels in Lightning's checkpoints:
+    without it, resuming in mid-epoch would replay batches that were already seen.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        *,
+        batch_size: int,
+        sampler: EpochSampler,
+        num_workers: int = 0,
+        report: Report | None = None,
+    ) -> None:
+        self._report = report
+        self._position = 0
+        self._resume: tuple[int, int] | None = None  # (epoch, batches already seen)
+        super().__init__(
+            fetch,  # type: ignore[arg-type]  # torch asks for __getitem__ and calls __getitems__
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # else every epoch draws from the global generator
+        )
+
+    @property
+    def fetch(self) -> Fetch:
+        """The dataset, which a frozen phase switches to cached features."""
+        fetch: Fetch = self.dataset  # type: ignore[assignment]
+        return fetch
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its own iterator
+        sampler: EpochSampler = self.sampler  # type: ignore[assignment]
+        self._position = 0
+        if self._resume is not None and self._resume[0] == sampler.epoch:
+            if self._resume[1] < len(self):
+                self._position = self._resume[1]
+                sampler.start = self._position * (self.batch_size or 1)
+        self._resume = None
+        for batch in self._ahead(super().__iter__()):
+            self._position += 1
+            yield self._without_failed(batch)
+
+    def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        if self.num_workers or self.fetch.cached:
+            yield from batches
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="mealkit-loader") as pool:
+            future = pool.submit(next, batches, None)
+            while (batch := future.result()) is not None:
+                future = pool.submit(next, batches, None)
+                yield batch
+
+    def _without_failed(self, batch: Batch) -> Batch:
+        failed = batch.pop("failed", None)
+        if failed is not None and self._report is not None:
+            for index in failed.tolist():
+                samples = self.fetch.samples
+                self._report.add(samples.ids[index], samples.why(index))
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Answer with the epoch and the number of batches that were handed out in it."""
+        sampler: EpochSampler = self.sampler  # type: ignore[assignment]
+        return {"epoch": sampler.epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches that were handed out before the state was taken."""
+        self._resume = (state["epoch"], state["position"])
+
+
+class Data(pl.LightningDataModule):
+    """Samples for training, validation and test, and how batches are made of them.
+
+    Subclasses, one per kind of input, add the sources (``from_*``) and the augmentation.
+
+    Args:
+        spec: What these data tell the net that is built for them.
+        train: Samples to train on.
+        val: Samples that choose the best epoch; None for none.
+        test: Samples that are scored once; None for none.
+        report: What was found wrong with the inputs.
+        seed: Decides order and augmentation.
+    """
+
+    batch_size: int | None = None
+    """Rows in a training batch; None leaves the choice to `finetune`."""
+
+    num_workers: int = 0
+    """Loader processes. 0 reads in threads and needs no ``__main__`` guard in scripts."""
+
+    def __init__(
+        self,
+        *,
+        spec: DataSpec,
+        train: Samples | None,
+        val: Samples | None = None,
+        test: Samples | None = None,
+        report: Report | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.train, self.val, self.test = train, val, test
+        self.report = Report() if report is None else report
+        self.seed = seed
+        self._ready = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the logits."""
+        return self.spec.classes
+
+    def prepare(self, input_spec: InputSpec) -> None:
+        """Tell every split what the backbone wants to see. A task does this by itself."""
+        for samples in (self.train, self.val, self.test):
+            if samples is not None:
+                samples.prepare(input_spec)
+        self._ready = True
+
+    def train_dataloader(self) -> Loader:
+        """Batches of the training part, in an order decided by (seed, epoch)."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Batches of the validation part; an empty list where there is none."""
+        return self._loader("val") if self.val is not None else []
+
+    def test_dataloader(self) -> Loader:
+        """Batches of the test part."""
+        return self._loader("test")
+
+    def loader(
+        self, samples: Samples, *, batch_size: int | None = None, shuffle: bool = False
+    ) -> Loader:
+        """Build a loader over samples that were prepared.
+
+        Raises:
+            InvalidValueError: The batch size is below 1.
+        """
+        size = batch_size or self.batch_size or 32
+        if size < 1:
+            raise InvalidValueError(f"batch_size={size}: expected at least 1.")
+        trainer = self.trainer
+        sampler = EpochSampler(
+            samples,  # type: ignore[arg-type]  # only its length is used
+            num_replicas=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+            shuffle=shuffle,
+            seed=self.seed,
+        )
+        if shuffle:
+            size = _no_single_row(len(sampler), size)
+        return Loader(
+            Fetch(samples),
+            batch_size=size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            report=self.report,
+        )
+
+    def _loader(self, split: str, *, shuffle: bool = False) -> Loader:
+        samples: Samples | None = {"train": self.train, "val": self.val, "test": self.test}[split]
+        if samples is None:
+            raise NoDataError(f"These data have no {split} part. Give one: from_*(..., {split}=...).")
+        if not self._ready:
+            raise InvalidValueError(
+                "These data do not know yet which size and form the backbone wants. Pass them as "
+                "datamodule= (or to task.finetune), or call data.prepare(task.input_spec) first."
+            )
+        return self.loader(samples, shuffle=shuffle)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment training batches, on the device they are trained on."""
+        trainer = self.trainer
+        if trainer is None or not trainer.training or "features" in batch:
+            return batch
+        return self.augment_batch(batch, epoch=trainer.current_epoch)
+
+    def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
+        """Change a training batch at random, as a pure function of (seed, epoch, index)."""
+        return batch
+
+    @property
+    def caches(self) -> bool:
+        """Whether a frozen backbone may be run once per input: inputs are the same each epoch."""
+        return True
+
+
+def _as_it_is(batch: Any) -> Any:  # Any: what a DataLoader hands to its collate function
+    return batch
+
+
+def _no_single_row(num_rows: int, batch_size: int) -> int:
+    """Lower the batch size until no batch has a single row, which batch norm cannot train on."""
+    size = batch_size
+    while size > 2 and num_rows > 1 and num_rows % size == 1:
+        size -= 1
+    return size

@@ -1,0 +1,102 @@
+"""The one fetch path: what every source of every kind looks like to a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from ..errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..specs import Batch, InputSpec
+
+
+class Samples(Protocol):
+    """Inputs that can be fetched by position, a whole batch at a time.
+
+    torch's ``DataLoader`` calls ``__getitems__`` once a batch. Images, texts, windows of series and
+    cached features are all fetched this way.
+    """
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """A name per input that a user recognises: a path, a row, a position."""
+
+    @property
+    def targets(self) -> Tensor | None:
+        """What is to be predicted, one row per input; None where it is not known."""
+
+    def prepare(self, input_spec: InputSpec) -> None:
+        """Learn what the backbone wants to see; needed before the first fetch."""
+
+    def __len__(self) -> int:
+        """Answer with the number of inputs."""
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Fetch inputs by position, together with ``index`` and, where known, ``target``.
+
+        Inputs that cannot be read are left out, and their positions stand in ``failed``.
+        """
+
+    def why(self, index: int) -> str:
+        """Say why an input listed in ``failed`` cannot be read."""
+
+
+class Fetch:
+    """The dataset a loader sees: samples, or the features that a frozen backbone made of them.
+
+    Args:
+        samples: Where inputs come from as long as no features are set.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+        self._features: Tensor | None = None
+        self._present: Tensor | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether batches hold ``features`` in place of inputs."""
+        return self._features is not None
+
+    def cache(self, features: Tensor, present: Tensor) -> None:
+        """Answer with features from now on.
+
+        Args:
+            features: One row per sample, (N, F).
+            present: Which rows were readable, (N,) of bool; the others are left out of batches.
+        """
+        self._features, self._present = features, present
+
+    def uncache(self) -> None:
+        """Answer with inputs again."""
+        self._features = self._present = None
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Answer with the cached features of the readable samples, (N, F), and their targets, (N,).
+
+        Raises:
+            InvalidValueError: Nothing is cached, or the targets are not known.
+        """
+        targets = self.samples.targets
+        if self._features is None or self._present is None or targets is None:
+            raise InvalidValueError("Features with targets were asked for before they were cached.")
+        return self._features[self._present], targets[self._present]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Fetch a batch of inputs or of cached features."""
+        if self._features is None or self._present is None:
+            return self.samples.__getitems__(indices)
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        index = index[self._present[index]]
+        batch = {"features": self._features[index], "index": index}
+        if self.samples.targets is not None:
+            batch["target"] = self.samples.targets[index]
+        return batch

@@ -1,0 +1,304 @@
+"""Where pictures and their labels come from: folders, files, tables, arrays and datasets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas
+import torch
+from torch.utils.data import IterableDataset
+
+from ..errors import DataError, NoDataError
+from .arrays import split_stack
+from .frames import check_no_missing, column
+from .labels import Label, natural, plain_labels
+
+OnError = Literal["skip", "raise"]
+Labelled = tuple[Any, Sequence[Any]]
+"""Pictures in the form of the source, and their labels. Any: both are checked when read."""
+
+LAYOUT = "Expected one subfolder per class, with its pictures: photos/cat/1.jpg, photos/dog/2.jpg."
+
+
+@dataclass(frozen=True)
+class Table:
+    """Labelled pictures that nobody has looked at yet.
+
+    Args:
+        images: Paths, bytes, PIL images or arrays, one per picture.
+        ids: Names that the user recognises.
+        labels: One per picture.
+        groups: Pictures of one group stay on one side of a split; None for no groups.
+        remarks: What is wrong with the source: pairs of an input and a problem.
+    """
+
+    images: Sequence[Any]  # Any: paths, bytes, PIL images, arrays, or what a dataset keeps
+    ids: list[str]
+    labels: list[Label]
+    groups: list[str] | None = None
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, values in (("labels", self.labels), ("groups", self.groups)):
+            if values is not None and len(values) != len(self.images):
+                raise DataError(
+                    f"Got {len(self.images):,} images and {len(values):,} {name}; expected as many "
+                    "of one as of the other."
+                )
+        if not len(self.images):
+            raise NoDataError("There are no images: the source is empty.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def from_folders(folder: str | Path, *, group: Callable[[str], str] | None = None) -> Table:
+    """Read ``<folder>/<class>/**/<picture>``; hidden files are passed over.
+
+    Args:
+        folder: Its subfolders are the classes; symbolic links are followed.
+        group: Turns the path of a picture, relative to the folder, into its group.
+
+    Raises:
+        NoDataError: The folder is absent, or has no files in it.
+        DataError: It has no subfolders.
+    """
+    root = _existing_folder(folder)
+    relative = sorted(walk(root), key=natural)
+    loose = [path for path in relative if os.sep not in path]
+    inside = [path for path in relative if os.sep in path]
+    if not relative:
+        raise NoDataError(f"The folder {root} has no files in it. {LAYOUT}")
+    if not inside:
+        raise DataError(
+            f"The folder {root} has {len(loose):,} files and no class folders. {LAYOUT} With "
+            "labels in a table use from_csv."
+        )
+    classes = [Path(path).parts[0] for path in inside]
+    remarks = [(str(root / path), "not in a class folder; left out") for path in loose]
+    for child in sorted(root.iterdir()):
+        if child.is_dir() and not child.name.startswith(".") and child.name not in set(classes):
+            remarks.append((str(child), "a class folder without files; left out"))
+    return Table(
+        images=[str(root / path) for path in inside],
+        ids=[str(root / path) for path in inside],
+        labels=list(classes),
+        groups=None if group is None else [str(group(Path(path).as_posix())) for path in inside],
+        remarks=remarks,
+    )
+
+
+def walk(root: Path) -> Iterator[str]:
+    """Find the files below a folder, relative to it; links are followed, hidden names are not."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above, or a second one to the same
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if not name.startswith("."):
+                yield os.path.relpath(Path(place) / name, root)
+
+
+def from_files(
+    paths: Sequence[str | Path], labels: Sequence[Any], *, group: Sequence[Any] | None = None
+) -> Table:
+    """Read files from a list of paths.
+
+    Any in the types: labels and groups are checked where they are read.
+    """
+    if isinstance(paths, str | Path):
+        raise DataError(f"paths={str(paths)!r}: expected a list of paths; a folder: from_folders.")
+    ids = [str(path) for path in paths]
+    return Table(ids, list(ids), plain_labels(labels, ids=ids), _groups(group))
+
+
+def from_data_frame(
+    frame: Any,  # Any: a DataFrame of pandas or polars
+    *,
+    image: str,
+    label: str,
+    root: str | Path | None = None,
+    group: str | None = None,
+) -> Table:
+    """Read files whose paths stand in a column of a data frame."""
+    given = column(frame, image)
+    check_no_missing(given, what=f"{image!r}", ids=[])
+    ids = [str(value) for value in given]
+    images = [str(value if root is None else Path(root) / str(value)) for value in given]
+    labels = plain_labels(column(frame, label), ids=ids)
+    return Table(images, ids, labels, None if group is None else _groups(column(frame, group)))
+
+
+def from_csv(
+    path: str | Path,
+    *,
+    image: str,
+    label: str,
+    root: str | Path | None = None,
+    group: str | None = None,
+) -> Table:
+    """Read files whose paths stand in a CSV file. Labels are texts, and only "" is a missing one.
+
+    Raises:
+        NoDataError: The file is absent or empty.
+        DataError: It cannot be parsed, or lacks a column.
+    """
+    try:
+        # Texts, and no list of words for "missing": "NA" and "007" are names.
+        frame = pandas.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    except FileNotFoundError as error:
+        raise NoDataError(f"There is no file {path}.") from error
+    except pandas.errors.EmptyDataError as error:
+        raise NoDataError(f"The file {path} is empty; expected a header line and rows.") from error
+    except (pandas.errors.ParserError, UnicodeDecodeError, OSError) as error:
+        raise DataError(
+            f"The file {path} cannot be read as CSV in UTF-8: {error}. Read it with pandas and use "
+            "from_data_frame."
+        ) from error
+    root = Path(path).parent if root is None else root
+    return from_data_frame(frame, image=image, label=label, root=root, group=group)
+
+
+def from_arrays(
+    images: Any,  # Any: an array, a tensor, or a list of arrays or PIL images
+    labels: Sequence[Any],
+    *,
+    group: Sequence[Any] | None = None,
+) -> Table:
+    """Look at pictures in memory: a stack, or a list of arrays, tensors or PIL images."""
+    stack = split_stack(images)
+    ids = [str(number) for number in range(len(stack))]
+    return Table(stack, ids, plain_labels(labels, ids=ids), _groups(group))
+
+
+def from_dataset(
+    dataset: Any,  # Any: a torch Dataset, or one of Hugging Face, which we must not import
+    *,
+    image: str = "image",
+    label: str = "label",
+    group: str | None = None,
+) -> Table:
+    """Look at a dataset that somebody else made.
+
+    Raises:
+        DataError: It is a stream, a dict of several datasets, or lacks a column.
+    """
+    if isinstance(dataset, dict):
+        raise DataError(
+            f"Got a dict of datasets ({', '.join(map(repr, dataset))}). Pass one of them as train "
+            "and others as val= and test=."
+        )
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            f"{type(dataset).__name__} is a stream: its items cannot be counted, split or fetched "
+            "by position. Write them to files and use from_folders, or wrap them in a Dataset with "
+            "__len__ and __getitem__."
+        )
+    if hasattr(dataset, "column_names"):
+        return _from_hugging_face(dataset, image, label, group)
+    ids = [str(number) for number in range(len(dataset))]
+    if not ids:
+        raise NoDataError("There are no images: the dataset is empty.")
+    groups = (
+        None if group is None else _groups([_part(dataset[n], group, 2) for n in range(len(ids))])
+    )
+    labels = plain_labels(_torch_labels(dataset, label), ids=ids)
+    return Table(DatasetImages(dataset, image), ids, labels, groups)
+
+
+def _from_hugging_face(dataset: Any, image: str, label: str, group: str | None) -> Table:
+    names = list(dataset.column_names)
+    empty = pandas.DataFrame(columns=names)
+    for name in (image, label, *([] if group is None else [group])):
+        column(empty, name)  # raises with the real columns
+    ids = [str(number) for number in range(len(dataset))]
+    values = list(dataset[label])
+    class_names = getattr(dataset.features[label], "names", None)
+    if class_names is not None:  # a ClassLabel; -1 is its word for "no label"
+        values = [None if value in (None, -1) else class_names[value] for value in values]
+    labels = plain_labels(values, ids=ids)
+    groups = None if group is None else _groups(list(dataset[group]))
+    only = dataset.select_columns([image]) if hasattr(dataset, "select_columns") else dataset
+    return Table(DatasetImages(only, image), ids, labels, groups)
+
+
+def _torch_labels(dataset: Any, label: str) -> Sequence[Any]:
+    targets: Any = getattr(dataset, "targets", None)
+    if targets is None or len(targets) != len(dataset):
+        return [_part(dataset[number], label, 1) for number in range(len(dataset))]
+    names: Any = getattr(dataset, "classes", None)
+    values = targets.tolist() if hasattr(targets, "tolist") else list(targets)
+    named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    if named and all(type(value) is int and 0 <= value < len(names) for value in values):
+        return [names[value] for value in values]
+    return values
+
+
+class DatasetImages(Sequence[Any]):
+    """The pictures of a dataset whose items are dicts, or tuples with the picture first.
+
+    Any: what a dataset keeps. An item that fails comes back as its exception, because one broken
+    picture must not stop a run.
+    """
+
+    def __init__(self, dataset: Any, image: str) -> None:
+        self._dataset = dataset
+        self._image = image
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            value = _part(self._dataset[index], self._image, 0)
+        except DataError:
+            raise
+        except Exception as error:  # a dataset of somebody else may raise anything
+            return error
+        if isinstance(value, dict) and {"bytes", "path"} <= set(value):  # undecoded Hugging Face
+            return value["bytes"] if value["bytes"] is not None else value["path"]
+        return value
+
+
+def _part(item: Any, name: str, position: int) -> Any:
+    if isinstance(item, dict):
+        if name not in item:
+            raise DataError(
+                f"The items of the dataset have no {name!r} but {', '.join(map(repr, item))}. "
+                "Name the columns with image= and label=."
+            )
+        return item[name]
+    if isinstance(item, tuple | list) and len(item) > position:
+        return item[position]
+    raise DataError(
+        f"An item of the dataset is {type(item).__name__}; expected a tuple (image, label) or a "
+        "dict of columns."
+    )
+
+
+def _groups(values: Any) -> list[str] | None:
+    if values is None:
+        return None
+    if isinstance(values, str) or callable(values):
+        raise DataError(f"group={values!r}: expected one group per picture.")
+    groups = values.tolist() if isinstance(values, np.ndarray | torch.Tensor) else list(values)
+    check_no_missing(groups, what="group", ids=[])
+    return [str(value) for value in groups]
+
+
+def _existing_folder(folder: str | Path) -> Path:
+    root = Path(folder)
+    if not root.exists():
+        raise NoDataError(f"There is no folder {root} (looked in {Path.cwd()}). {LAYOUT}")
+    if not root.is_dir():
+        raise DataError(f"{root} is a file, not a folder. {LAYOUT}")
+    return root

@@ -1,0 +1,109 @@
+"""Every error a user can cause, and the words that describe it.
+
+The tree::
+
+    MealkitError
+    ├── InvalidValueError(ValueError)        an argument that cannot be meant
+    │   └── UnknownNameError                 a name that is not one of the known ones
+    ├── DataError(ValueError)                a source that cannot be trained on or read as asked
+    │   ├── NoDataError                      absent or empty
+    │   ├── ClassError                       labels that do not fit the classes learnt from train
+    │   └── UnreadableError                  files that cannot be read
+    ├── WeightsError(RuntimeError)           weights that do not fit or cannot be reached
+    ├── BackboneError(RuntimeError)          a net that cannot serve as a backbone as asked
+    ├── SavedTaskError(RuntimeError)         a folder that is no saved task, or one from a newer version
+    ├── RunError(RuntimeError)               a training run that cannot start as asked
+    └── MissingPackageError(ImportError)     an optional package that is absent or broken
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class MealkitError(Exception):
+    """Root of every error that mealkit raises on purpose."""
+
+
+class InvalidValueError(MealkitError, ValueError):
+    """An argument has a value that cannot be meant."""
+
+
+class UnknownNameError(InvalidValueError):
+    """A name is not one of the known ones."""
+
+
+class DataError(MealkitError, ValueError):
+    """A source cannot be trained on, or read as asked."""
+
+
+class NoDataError(DataError):
+    """A source is absent or empty."""
+
+
+class ClassError(DataError):
+    """Labels do not fit the classes that were learnt from the training part."""
+
+
+class UnreadableError(DataError):
+    """Files cannot be read.
+
+    Args:
+        message: Which file, and why.
+        reason: The why alone, for reports that name the file in a column of its own.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
+
+
+class WeightsError(MealkitError, RuntimeError):
+    """Weights do not fit the net, or cannot be reached."""
+
+
+class BackboneError(MealkitError, RuntimeError):
+    """A net cannot serve as a backbone as asked."""
+
+
+class SavedTaskError(MealkitError, RuntimeError):
+    """A folder is no saved task, or one that this version cannot read."""
+
+
+class RunError(MealkitError, RuntimeError):
+    """A training run cannot start as asked."""
+
+
+class MissingPackageError(MealkitError, ImportError):
+    """An optional package is absent or broken."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, most: int = 5) -> UnknownNameError:
+    """Describe a name that is not one of the known ones, nearest first, in under 500 characters."""
+    options = sorted(known)
+    near = difflib.get_close_matches(name, options, n=most, cutoff=0.5)
+    shown = near or options[:most]
+    words = ", ".join(repr(option) for option in shown) or "none"
+    lead = "Did you mean" if near else "Known are"
+    rest = f" ({len(options)} in all)" if len(options) > len(shown) else ""
+    end = "?" if near else "."
+    return UnknownNameError(f"There is no {kind} {name[:80]!r}. {lead} {words}{end}{rest}"[:499])
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import an optional package where it is needed.
+
+    Raises:
+        MissingPackageError: The package is absent, or is there and fails to import.
+    """
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # a broken package may raise anything, and must break only this
+        top = module.split(".")[0]
+        raise MissingPackageError(
+            f"{top} is needed for {purpose} and could not be imported ({type(error).__name__}: "
+            f"{error}). Run: pip install 'mealkit[{extra}]'"
+        ) from error

@@ -1,0 +1,63 @@
+"""Pictures of results, drawn with matplotlib (``mealkit[plots]``), without any global state of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .tasks import Evaluation, History
+
+
+def _figure(width: float, height: float) -> Figure:
+    # A Figure of its own, not pyplot: no window, no backend chosen, nothing to close.
+    module = require("matplotlib.figure", extra="plots", purpose="plots")
+    figure: Figure = module.Figure(figsize=(width, height), layout="constrained")
+    return figure
+
+
+def plot_confusion(evaluation: Evaluation) -> Figure:
+    """Draw a confusion matrix: shares of each true class, with the counts written in."""
+    names = evaluation.classes
+    side = min(14.0, 3.0 + 0.45 * len(names))
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    shares = evaluation.confusion_frame()
+    shares = shares.div(shares.sum(axis=1).clip(lower=1), axis=0)
+    picture = axes.imshow(shares.to_numpy(), cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"accuracy {evaluation.metrics['accuracy']:.3f}")
+    if len(names) <= 30:  # more do not fit into their cells
+        for row, column in ((r, c) for r in range(len(names)) for c in range(len(names))):
+            count = int(evaluation.confusion[row, column])
+            dark = shares.to_numpy()[row, column] > 0.5
+            if count:
+                color = "white" if dark else "black"
+                axes.text(column, row, f"{count}", ha="center", va="center", color=color)
+    figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def plot_history(history: History) -> Figure:
+    """Draw losses and metrics over the epochs, with the epoch whose weights were kept."""
+    frame = history.to_frame()
+    figure = _figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    epochs = frame["epoch"] + 1
+    for name in frame.columns:
+        if "/" not in name:
+            continue
+        axes = left if name.endswith("/loss") else right
+        axes.plot(epochs, frame[name], marker="o", markersize=3, label=name)
+    for axes in (left, right):
+        if history.best_epoch is not None:
+            axes.axvline(history.best_epoch + 1, color="grey", linestyle=":", label="kept")
+        axes.set_xlabel("epoch")
+        axes.legend()
+    return figure

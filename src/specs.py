@@ -1,0 +1,172 @@
+"""The contracts between rooms: what a batch is, what a backbone wants, what the data tells.
+
+Letters used for shapes everywhere: ``N`` inputs in all, ``B`` inputs in one batch, ``C`` channels,
+``H`` and ``W`` height and width in pixels, ``h`` and ``w`` of a feature map, ``L`` tokens or time
+steps, ``F`` features, ``K`` classes.
+
+Data flows one way: source -> `DataSpec` -> backbone -> `InputSpec` -> batches -> backbone -> head.
+Both specs are frozen, hold plain values only, and go to JSON and back without loss, because a saved
+task is JSON and tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from .errors import InvalidValueError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Batch = dict[str, "Tensor"]
+"""A plain dict of tensors; it always has ``index`` (B,), the positions of its rows in the samples."""
+
+Kind = Literal["image", "text", "series"]
+Stage = Literal["train", "val", "test", "predict"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+CropMode = Literal["center", "squash", "border"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spec:
+    """A frozen set of plain values that survives JSON; the part that all specs share."""
+
+    kind: ClassVar[Kind]
+
+    def to_json(self) -> dict[str, Any]:  # Any: what json.dumps takes
+        """Answer with the values as JSON knows them, and the kind that reads them back."""
+        return {"kind": self.kind, **asdict(self)}
+
+    @classmethod
+    def _from_values(cls, values: Mapping[str, Any]) -> Self:
+        known = {field.name for field in fields(cls)}
+        for name in values:
+            if name != "kind" and name not in known:
+                raise unknown_name(f"setting of {cls.__name__}", name, known)
+        plain = {name: _tuples(value) for name, value in values.items() if name != "kind"}
+        return cls(**plain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec(_Spec):
+    """What a backbone wants to see; one subclass per kind of input."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> InputSpec:
+        """Build the spec of the right kind from what `to_json` wrote."""
+        return INPUT_SPECS[values["kind"]]._from_values(values)
+
+    def replace(self, changes: Mapping[str, Any]) -> Self:
+        """Answer with a copy in which the named values are changed.
+
+        Raises:
+            UnknownNameError: A name is not one of this spec's values.
+        """
+        return self._from_values({**asdict(self), **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec(InputSpec):
+    """How a picture becomes what an image backbone was trained on.
+
+    The picture is resized so that its shorter side is ``size / crop_pct`` and the middle ``size`` is
+    cut out (``crop_mode="center"``); ``squash`` resizes without keeping the aspect; ``border`` fits
+    the longer side and fills the rest with the mean colour. Scaling to [0, 1], minus ``mean``, over
+    ``std`` follows inside the task, so that batches stay ``uint8``.
+
+    Args:
+        size: Height and width in pixels.
+        mean: One value per channel, on the scale [0, 1]; its length is the number of channels.
+        std: One value per channel, on the scale [0, 1].
+        interpolation: How pixels are resampled.
+        crop_pct: Share of the resized picture that the crop keeps, in (0, 1].
+        crop_mode: What happens to the aspect.
+
+    Raises:
+        InvalidValueError: A value that no picture can have.
+
+    Example:
+        >>> ImageSpec(size=(96, 96)).replace({"crop_pct": 1.0}).crop_pct
+        1.0
+    """
+
+    kind: ClassVar[Kind] = "image"
+    size: tuple[int, int]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: Interpolation = "bilinear"
+    crop_pct: float = 0.875
+    crop_mode: CropMode = "center"
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise InvalidValueError(f"size={self.size}: expected height and width of at least 1 pixel.")
+        if not 0 < self.crop_pct <= 1:
+            raise InvalidValueError(f"crop_pct={self.crop_pct}: expected a share in (0, 1].")
+        if len(self.mean) != len(self.std):
+            raise InvalidValueError(
+                f"mean has {len(self.mean)} values and std {len(self.std)}: give one of each per channel."
+            )
+        if min(self.std) <= 0:
+            raise InvalidValueError(f"std={self.std}: expected positive numbers.")
+
+    @property
+    def in_chans(self) -> int:
+        """Number of channels, C."""
+        return len(self.mean)
+
+
+INPUT_SPECS: dict[str, type[InputSpec]] = {"image": ImageSpec}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec(_Spec):
+    """What data tells the net that is to be built for it; one subclass per kind of input.
+
+    Args:
+        classes: Names of the labels in the order of the logits; empty where targets are no labels.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DataSpec:
+        """Build the spec of the right kind from what `to_json` wrote."""
+        return DATA_SPECS[values["kind"]]._from_values(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDataSpec(DataSpec):
+    """What a net for pictures needs to know before it is built.
+
+    Args:
+        classes: Names of the labels in the order of the logits.
+        in_chans: Number of channels of a picture, C.
+        size: Height and width in pixels, one number for both, or None for the backbone's own.
+    """
+
+    kind: ClassVar[Kind] = "image"
+    in_chans: int = 3
+    size: int | tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.in_chans < 1:
+            raise InvalidValueError(f"in_chans={self.in_chans}: expected at least 1.")
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        """The size as two numbers, or None."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+
+DATA_SPECS: dict[str, type[DataSpec]] = {"image": ImageDataSpec}
+
+
+def _tuples(value: Any) -> Any:
+    """Turn the lists that JSON makes of tuples back into tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,63 @@
+"""The callback that keeps the best weights of a run and puts them back at its end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+
+class BestWeights(pl.Callback):
+    """Keep the weights of the epoch with the best validation metric; restore them at the end.
+
+    Ties go to the lower validation loss. Without validation the last weights stay.
+
+    Args:
+        monitor: Name of the metric, higher is better.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self.epoch: int | None = None
+        self._score = (-math.inf, -math.inf)
+        self._weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy the weights when this epoch is the best so far."""
+        metrics = trainer.callback_metrics
+        if trainer.sanity_checking or not trainer.training or self.monitor not in metrics:
+            return
+        loss = metrics.get("val/loss")
+        score = (float(metrics[self.monitor]), -float(loss) if loss is not None else 0.0)
+        if score > self._score or not self._weights:
+            self._score, self.epoch = score, trainer.current_epoch
+            # clone, not .cpu(): on the CPU that would be the live weights themselves
+            self._weights = {
+                name: value.detach().to("cpu", copy=True)
+                for name, value in pl_module.state_dict().items()
+            }
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the best weights back."""
+        if self._weights:
+            pl_module.load_state_dict(self._weights)
+            self._weights = {}
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Put the best weights back when the user stops a run."""
+        if isinstance(exception, KeyboardInterrupt):
+            self.on_train_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:  # Any: tensors and plain values, for Lightning
+        """Answer with what a resumed run needs to know of the epochs before it."""
+        return {"score": self._score, "epoch": self.epoch, "weights": self._weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the epochs before a resumed run."""
+        score, loss = state_dict["score"]
+        self._score, self.epoch = (float(score), float(loss)), state_dict["epoch"]
+        self._weights = state_dict["weights"]

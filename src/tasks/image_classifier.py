@@ -1,0 +1,514 @@
+"""ImageClassifier: put one of several labels on a picture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..backbones import Backbone, create
+from ..data import ImageData, Samples, samples_from
+from ..data.sources import OnError
+from ..data.inputs import labelled_from
+from ..errors import InvalidValueError, NoDataError, UnreadableError
+from ..specs import Batch, DataSpec, ImageDataSpec, ImageSpec
+from .classification import (
+    check_classes,
+    class_metrics,
+    fill_head,
+    linear_head,
+    to_evaluation,
+    to_predictions,
+)
+from .objectives import Supervised
+from .results import Embeddings, Evaluation, Predictions
+from .running import BATCH_SIZE, run
+from .task import Task
+
+_log = logging.getLogger("mealkit")
+
+DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
+
+
+class Normalise(nn.Module):
+    """Scale pixels to [0, 1] and normalise them, on the device: (B, C, H, W) to the same.
+
+    Args:
+        spec: Whose mean and standard deviation are used.
+        channels_last: Whether the backbone computes in that memory format.
+    """
+
+    def __init__(self, spec: ImageSpec, *, channels_last: bool) -> None:
+        super().__init__()
+        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
+        self.register_buffer("mean", mean.view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(-1, 1, 1), persistent=False)
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+
+    mean: Tensor
+    std: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn uint8 pixels, or floats in [0, 1], into what the backbone was trained on."""
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        floats = images.to(torch.float32, memory_format=self._format, copy=True)
+        # In place, and as one multiplication and one subtraction: a batch is large.
+        return floats.mul_(1 / (scale * self.std)).sub_(self.mean / self.std)
+
+
+class ImageClassifier(Task):
+    """Put one of several labels on a picture.
+
+    Args:
+        backbone: A name from `mealkit.backbones.find`, a folder of weights, a saved task or a task,
+            any ``nn.Module`` that returns features, or what `mealkit.backbones.create` made.
+        classes: Names of the labels.
+        pretrained: Whether the backbone starts from trained weights; None for yes where there are.
+        weights: File or folder of weights for the backbone.
+        in_chans: Number of channels of a picture.
+        size: Height and width in pixels; None for the backbone's own.
+        dropout: Share of the features that the head loses in training.
+
+    Raises:
+        UnknownNameError: There is no such backbone.
+        WeightsError: The weights cannot be reached, or do not fit.
+        ClassError: The classes cannot be meant.
+
+    Example:
+        >>> task = ImageClassifier("mealkit_tiny", classes=["ant", "bee"], pretrained=False)
+        >>> task.input_spec.size
+        (32, 32)
+    """
+
+    monitor = "val/accuracy"
+    default_lr: ClassVar[tuple[float, float]] = (2e-4, 2e-3)
+
+    def __init__(
+        self,
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        *,
+        classes: Sequence[str],
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        in_chans: int = 3,
+        size: int | tuple[int, int] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        names = check_classes(classes)
+        spec = ImageDataSpec(classes=names, in_chans=in_chans, size=size)
+        if isinstance(backbone, Backbone):
+            _check_untouched(
+                backbone,
+                pretrained=pretrained,
+                weights=weights,
+                in_chans=None if in_chans in (3, backbone.input_spec.in_chans) else in_chans,
+                size=size,
+            )
+            net = backbone
+        else:
+            net = create(backbone, spec, pretrained=pretrained, weights=weights)
+        if not isinstance(net.input_spec, ImageSpec):
+            raise InvalidValueError(
+                f"ImageClassifier needs a backbone for images, got one for {net.input_spec.kind}."
+            )
+        convolves = any(isinstance(module, nn.Conv2d) for module in net.modules())
+        if convolves:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+        super().__init__(
+            backbone=net,
+            head=linear_head(net.num_features, len(names), dropout=dropout),
+            spec=spec,
+            preprocess=Normalise(net.input_spec, channels_last=convolves),
+            objective=Supervised(),
+            metrics=class_metrics(len(names)),
+        )
+        self._dropout = dropout
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the probabilities."""
+        return self.spec.classes
+
+    # Sources.
+
+    @classmethod
+    def from_folders(
+        cls,
+        train: str | Path,
+        *,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        group: Callable[[str], str] | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        in_chans: int | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a task from a folder with one subfolder of pictures per class.
+
+        See `ImageData.from_folders` for the source and `ImageClassifier` for the net.
+        """
+        data = ImageData.from_folders(
+            train, val=val, test=test, group=group, split=split, seed=seed, on_error=on_error
+        )
+        return cls._on(data, backbone, pretrained, weights, in_chans, size)
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: Sequence[str | Path],
+        labels: Sequence[Any],  # Any: checked to be str or int
+        *,
+        val: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
+        test: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
+        group: Sequence[Any] | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        in_chans: int | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a task from paths and their labels.
+
+        See `ImageData.from_files` for the source and `ImageClassifier` for the net.
+        """
+        data = ImageData.from_files(
+            paths,
+            labels,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, in_chans, size)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        *,
+        image: str,
+        label: str,
+        root: str | Path | None = None,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        group: str | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        in_chans: int | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a task from a CSV table of paths and labels.
+
+        See `ImageData.from_csv` for the source and `ImageClassifier` for the net.
+        """
+        data = ImageData.from_csv(
+            path,
+            image=image,
+            label=label,
+            root=root,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, in_chans, size)
+
+    @classmethod
+    def from_data_frame(
+        cls,
+        frame: Any,  # Any: a DataFrame of pandas or polars
+        *,
+        image: str,
+        label: str,
+        root: str | Path | None = None,
+        val: Any = None,
+        test: Any = None,
+        group: str | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        in_chans: int | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a task from a data frame of paths and labels, pandas or polars.
+
+        See `ImageData.from_data_frame` for the source and `ImageClassifier` for the net.
+        """
+        data = ImageData.from_data_frame(
+            frame,
+            image=image,
+            label=label,
+            root=root,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, in_chans, size)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,  # Any: an array, a tensor, or a list of arrays or PIL images
+        labels: Sequence[Any],  # Any: checked to be str or int
+        *,
+        val: tuple[Any, Sequence[Any]] | None = None,
+        test: tuple[Any, Sequence[Any]] | None = None,
+        group: Sequence[Any] | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        in_chans: int | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a task from arrays, tensors or PIL images and their labels.
+
+        See `ImageData.from_arrays` for the source and `ImageClassifier` for the net.
+        """
+        data = ImageData.from_arrays(
+            images,
+            labels,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, in_chans, size)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        train: Any,  # Any: a torch Dataset, or one of Hugging Face
+        *,
+        image: str = "image",
+        label: str = "label",
+        val: Any = None,
+        test: Any = None,
+        group: str | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        in_chans: int | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a task from a torch or Hugging Face dataset.
+
+        See `ImageData.from_dataset` for the source and `ImageClassifier` for the net.
+        """
+        data = ImageData.from_dataset(
+            train,
+            image=image,
+            label=label,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, in_chans, size)
+
+    @classmethod
+    def _on(
+        cls,
+        data: ImageData,
+        backbone: str | Path | nn.Module,
+        pretrained: bool | None,
+        weights: str | Path | None,
+        in_chans: int | None,
+        size: int | tuple[int, int] | None,
+    ) -> Self:
+        task = cls(
+            backbone,
+            classes=data.classes,
+            pretrained=pretrained,
+            weights=weights,
+            in_chans=data.spec.in_chans if in_chans is None else in_chans,
+            size=size,
+        )
+        task.data = data
+        return task
+
+    # Saved tasks.
+
+    def settings(self) -> dict[str, Any]:  # Any: plain JSON values
+        """Answer with what `from_settings` needs beside backbone and data."""
+        return {"dropout": self._dropout}
+
+    @classmethod
+    def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
+        """Build the task that was saved with these settings."""
+        return cls(backbone, classes=spec.classes, dropout=settings["dropout"])
+
+    # Answers.
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Turn logits (B, K) into probabilities."""
+        return output.float().softmax(1)
+
+    def set_head(self, weight: Tensor, bias: Tensor) -> None:
+        """Take over a head that was solved on features of the frozen backbone."""
+        if not isinstance(self.head, nn.Sequential):
+            raise InvalidValueError(f"Expected a linear head, got {type(self.head).__name__}.")
+        fill_head(self.head, weight, bias)
+
+    def predict(
+        self,
+        inputs: Any,  # Any: whatever holds pictures; samples_from names what it takes
+        *,
+        image: str | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Predictions:
+        """Label pictures.
+
+        Args:
+            inputs: A path, URL, PIL image, array, tensor or bytes; a list of these; a folder; a
+                data frame with a column of paths.
+            image: The column of a data frame.
+            batch_size: Pictures computed at a time.
+
+        Returns:
+            One row per input, in input order. Among several inputs, one that cannot be read gets
+            an error row.
+
+        Raises:
+            UnreadableError: The one input cannot be read.
+            NoDataError: There are no inputs.
+        """
+        given = samples_from(inputs, image=image)
+        outputs = list(
+            run(self, given.samples, self._predicted, batch_size=batch_size)
+        )
+        seen = {int(position) for output in outputs for position in output["index"]}
+        samples = given.samples
+        errors = {row: samples.why(row) for row in range(len(samples)) if row not in seen}
+        if errors and given.single:
+            raise UnreadableError(f"{samples.ids[0]} cannot be read: {errors[0]}.")
+        return to_predictions(
+            outputs,
+            ids=samples.ids,
+            classes=self.classes,
+            errors=errors,
+            frame_kind=given.frame_kind,
+        )
+
+    def embed(
+        self,
+        inputs: Any,  # Any: as in predict
+        *,
+        image: str | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Embeddings:
+        """Answer with the features that the head sees, one vector per picture, in input order.
+
+        Args:
+            inputs: As in `predict`.
+            image: The column of a data frame.
+            batch_size: Pictures computed at a time.
+
+        Raises:
+            UnreadableError: An input cannot be read.
+        """
+        given = samples_from(inputs, image=image)
+        samples = given.samples
+        values = np.zeros((len(samples), self.backbone.num_features), dtype=np.float32)
+        seen = 0
+        for part in run(self, samples, self._features_of, batch_size=batch_size):
+            values[part["index"].numpy()] = part["features"].numpy()
+            seen += len(part["index"])
+        if seen < len(samples):
+            raise UnreadableError(f"{len(samples) - seen} of {len(samples)} inputs cannot be read.")
+        return Embeddings(values, tuple(samples.ids))
+
+    def _features_of(self, batch: Batch) -> dict[str, Tensor]:
+        return {"index": batch["index"], "features": self.features(batch).float()}
+
+    def evaluate(
+        self, data: str | Path | ImageData | None = None, *, batch_size: int = BATCH_SIZE
+    ) -> Evaluation:
+        """Score labelled pictures that were not trained on.
+
+        Args:
+            data: A folder with one subfolder per class, or `ImageData`, of which the test part is
+                scored, else the validation part. None for the data this task was made from.
+            batch_size: Pictures computed at a time.
+
+        Raises:
+            NoDataError: There is nothing to score.
+            ClassError: A label is none of the task's classes.
+        """
+        samples = self._labelled(data)
+        targets = samples.targets
+        if targets is None:
+            raise NoDataError("These pictures have no labels to score against.")
+        outputs = list(run(self, samples, self._predicted, batch_size=batch_size))
+        seen = {int(position) for output in outputs for position in output["index"]}
+        errors = {row: samples.why(row) for row in range(len(samples)) if row not in seen}
+        if errors:
+            _log.warning(f"{len(errors)} of {len(samples):,} inputs cannot be read or scored.")
+        predictions = to_predictions(
+            outputs, ids=samples.ids, classes=self.classes, errors=errors, frame_kind="pandas"
+        )
+        return to_evaluation(predictions, targets, classes=self.classes)
+
+    def _predicted(self, batch: Batch) -> dict[str, Tensor]:
+        return self.predict_step(batch, 0)
+
+    def _labelled(self, data: str | Path | ImageData | None) -> Samples:
+        if isinstance(data, str | Path):
+            return labelled_from(data, classes=self.classes)
+        source = self.data if data is None else data
+        if source is None:
+            raise NoDataError(
+                "This task has no data: saved tasks do not carry any. Say what to score: "
+                "task.evaluate('photos/test')."
+            )
+        self.check_data(source)
+        samples = source.test if source.test is not None else source.val
+        if samples is None:
+            raise NoDataError("These data have neither a test nor a validation part to score.")
+        return samples
+
+
+def _check_untouched(backbone: Backbone, **given: object) -> None:
+    """Refuse arguments that would have built another net than the one that was given."""
+    named = [f"{name}=" for name, value in given.items() if value is not None]
+    if named:
+        raise InvalidValueError(
+            f"{', '.join(named)} beside a backbone that is already built "
+            f"({backbone.config.get('name')}): give them to mealkit.backbones.create."
+        )

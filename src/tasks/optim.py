@@ -1,0 +1,110 @@
+"""Optimiser and learning rate: AdamW, one group per block, warm-up and cosine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..backbones import Backbone
+from .strategies import Schedule
+
+HEAD = "head"
+
+
+def parameter_groups(
+    backbone: Backbone, others: nn.Module, *, lr: float, weight_decay: float
+) -> list[dict[str, Any]]:  # Any: what torch's optimisers take
+    """Put every parameter in one group per block, apart by whether it decays.
+
+    Vectors and scalars (biases, norms) and what the source library names have no weight decay:
+    shrinking them towards zero is no regularisation (He et al. 2018, arXiv:1812.01187, sec. 3.1).
+
+    Args:
+        backbone: Groups named after the position of its blocks.
+        others: The modules beside it, as the group `HEAD`; shared parameters count once.
+        lr: The peak rate of every group; the schedule multiplies it.
+        weight_decay: For the parameters that decay.
+    """
+    named = dict(backbone.named_parameters())
+    parts: list[tuple[str | int, dict[str, nn.Parameter]]] = [
+        (position, {name: named[name] for name in block.parameters})
+        for position, block in enumerate(backbone.blocks)
+    ]
+    own = {id(parameter) for parameter in named.values()}
+    rest = {n: p for n, p in others.named_parameters() if id(p) not in own}
+    parts.append((HEAD, rest))
+    groups: list[dict[str, Any]] = []
+    for part, parameters in parts:
+        decays: list[nn.Parameter] = []
+        stays: list[nn.Parameter] = []
+        for name, parameter in parameters.items():
+            flat = parameter.ndim <= 1 or name in backbone.no_weight_decay
+            (stays if flat else decays).append(parameter)
+        for params, decay in ((decays, weight_decay), (stays, 0.0)):
+            if params:
+                groups.append({"params": params, "weight_decay": decay, "lr": lr, "part": part})
+    return groups
+
+
+def make_optimizer(groups: list[dict[str, Any]]) -> AdamW:
+    """Build AdamW over the groups."""
+    return AdamW(groups)
+
+
+def one_cycle(step: int, *, num_steps: int, warmup: float) -> float:
+    """Rise linearly to 1 over the warm-up share of the steps, then fall to 0 along a cosine.
+
+    Starts at one step's share, not at 0: a zero rate would waste the first batch.
+    """
+    num_warmup = max(1, round(num_steps * warmup))
+    if step < num_warmup:
+        return (step + 1) / num_warmup
+    progress = (step - num_warmup) / max(1, num_steps - num_warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def make_scheduler(
+    optimizer: Optimizer,
+    schedule: Schedule,
+    *,
+    steps_per_epoch: int,
+    warmup: float,
+    head_is_solved: bool,
+) -> LambdaLR:
+    """Multiply every group's rate by the cycle and by what the strategy says of its block.
+
+    The frozen epochs at the start and the epochs after them have a cycle each, so that a backbone
+    which is unfrozen late is warmed up, too.
+
+    Args:
+        optimizer: Made of `parameter_groups`.
+        schedule: The strategy over the epochs.
+        steps_per_epoch: Optimiser steps.
+        warmup: Share of a cycle's steps.
+        head_is_solved: Whether the head is solved in frozen epochs and must not be stepped there.
+    """
+    frozen_steps = schedule.num_frozen_epochs * steps_per_epoch
+    all_steps = schedule.num_epochs * steps_per_epoch
+    rows = [schedule.row(epoch) for epoch in range(schedule.num_epochs)]
+
+    def rate(part: str | int) -> Callable[[int], float]:
+        def factor(step: int) -> float:
+            if step >= all_steps:  # asked for once more than there are steps
+                return 0.0
+            epoch = step // steps_per_epoch
+            if step < frozen_steps:
+                cycle = one_cycle(step, num_steps=frozen_steps, warmup=warmup)
+                cycle = 0.0 if head_is_solved else cycle
+            else:
+                num_steps = all_steps - frozen_steps
+                cycle = one_cycle(step - frozen_steps, num_steps=num_steps, warmup=warmup)
+            return cycle * (1.0 if isinstance(part, str) else rows[epoch][part])
+
+        return factor
+
+    return LambdaLR(optimizer, [rate(group["part"]) for group in optimizer.param_groups])

@@ -1,0 +1,155 @@
+"""The callback that carries out a strategy: freezes, unfreezes, and runs a frozen backbone once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from ..data.module import Data, Loader
+from .probe import fit_probe
+from .running import encode
+from .strategies import Schedule
+
+if TYPE_CHECKING:
+    from .task import Task
+
+_log = logging.getLogger("mealkit")
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Phases(pl.Callback):
+    """Set before each epoch what trains in it.
+
+    Blocks are frozen in ``on_train_start`` and not before: a block that is frozen when DDP wraps
+    the model is never synchronised once it is unfrozen, and the processes drift apart.
+
+    Args:
+        task: Whose strategy is carried out.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._schedule: Schedule | None = None
+        self._solved = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start from one known state; an earlier prediction left the task in eval mode."""
+        self._task.train()
+        self._schedule, self._solved = self._task.schedule(trainer), False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what trains when, and freeze; also when a run is resumed."""
+        if trainer.is_global_zero:
+            _log.info(self._table(trainer))
+        self._apply(trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Freeze and unfreeze for this epoch, and switch the loaders between inputs and features."""
+        epoch = trainer.current_epoch
+        self._apply(epoch)
+        schedule = self._get_schedule()
+        if epoch < schedule.num_frozen_epochs and self._task.caches_features(trainer):
+            self._cache(trainer)
+        else:
+            for loader in _loaders(trainer):
+                loader.fetch.uncache()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave nothing frozen behind, and free the features."""
+        for parameter in self._task.parameters():
+            parameter.requires_grad_(True)
+        for loader in _loaders(trainer):
+            loader.fetch.uncache()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave nothing frozen behind after a failure either."""
+        self.on_fit_end(trainer, pl_module)
+
+    def _get_schedule(self) -> Schedule:
+        if self._schedule is None:
+            raise RuntimeError("The strategy is known from on_fit_start on.")
+        return self._schedule
+
+    def _apply(self, epoch: int) -> None:
+        task = self._task
+        named = dict(task.backbone.named_parameters())
+        row = self._get_schedule().row(epoch)
+        for block, multiplier in zip(task.backbone.blocks, row, strict=True):
+            for name in block.parameters:
+                named[name].requires_grad_(multiplier > 0)
+            for module in block.modules:
+                module.training = multiplier > 0
+        task.backbone.training = any(row)
+        if task.freezes_batch_norm:
+            for module in task.backbone.modules():
+                if isinstance(module, _BATCH_NORMS):
+                    module.training = False
+
+    def _cache(self, trainer: pl.Trainer) -> None:
+        loaders = _loaders(trainer)
+        started = time.perf_counter()
+        fresh = [loader for loader in loaders if not loader.fetch.cached]
+        for loader in fresh:
+            with trainer.precision_plugin.forward_context():
+                features, present = encode(self._task, loader)
+            loader.fetch.cache(features, present)
+        if fresh:
+            count = sum(len(loader.fetch) for loader in fresh)
+            seconds = time.perf_counter() - started
+            _log.info(f"Ran the frozen backbone once over {count:,} inputs ({seconds:.1f} s).")
+        if not self._solved:
+            self._solve(loaders[0])
+
+    def _solve(self, loader: Loader) -> None:
+        features, targets = loader.fetch.rows()
+        started = time.perf_counter()
+        probe = fit_probe(
+            features.to(self._task.device),
+            targets.to(self._task.device),
+            num_classes=len(self._task.spec.classes),
+            seed=self._task.plan.training.seed,
+        )
+        self._task.set_head(probe.weight, probe.bias)
+        self._solved = True
+        _log.info(
+            f"Solved the head on them: cross-validated accuracy {probe.accuracy:.3f} with penalty "
+            f"{probe.penalty:g} ({time.perf_counter() - started:.1f} s)."
+        )
+
+    def _table(self, trainer: pl.Trainer) -> str:
+        schedule, task = self._get_schedule(), self._task
+        cached = task.caches_features(trainer)
+        lines = [f"{'epochs':<8} {'trains':<22} {'rate':<20} {'sees'}"]
+        for first, last, row in schedule.phases():
+            epochs = f"{first + 1}" if first == last else f"{first + 1}-{last + 1}"
+            open_blocks = [value for value in row if value > 0]
+            solved = cached and last < schedule.num_frozen_epochs
+            trains = "head" + (f" + {len(open_blocks)} of {len(row)} blocks" if open_blocks else "")
+            low, high = min(open_blocks, default=1.0), max([*open_blocks, 1.0])
+            rate = f"{task.plan.lr * high:.2g}"
+            rate = f"{task.plan.lr * low:.2g} to {rate}" if low < high else rate
+            sees = task.sees(trainer, cached=solved)
+            lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")
+        norm = "frozen" if task.freezes_batch_norm else "moving"
+        head = f"Training by {task.plan}, {task.precision}, batch statistics {norm}:"
+        return "\n  ".join([head, *lines])
+
+
+def _loaders(trainer: pl.Trainer) -> list[Loader]:
+    """Answer with our own loaders of a run, training first."""
+    found = [trainer.train_dataloader, trainer.val_dataloaders]
+    flat = [one for item in found for one in (item if isinstance(item, list) else [item])]
+    return [loader for loader in flat if isinstance(loader, Loader)]
+
+
+def is_cacheable(trainer: pl.Trainer) -> bool:
+    """Whether a run's inputs are the same each epoch and come through our own loaders."""
+    data = getattr(trainer, "datamodule", None)
+    return isinstance(data, Data) and data.caches

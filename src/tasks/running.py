@@ -1,0 +1,98 @@
+"""Running a trained task over inputs: the loop below predict, evaluate and embed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..data.module import EpochSampler, Loader
+from ..data.samples import Fetch, Samples
+from .training import best_device, resolve_precision
+
+if TYPE_CHECKING:
+    from ..specs import Batch
+    from .task import Task
+
+BATCH_SIZE = 32
+"""Rows in a batch when nothing is trained."""
+
+
+def plain_loader(samples: Samples, *, batch_size: int = BATCH_SIZE, num_workers: int = 0) -> Loader:
+    """Build a loader over prepared samples, in their own order and in this process."""
+    sampler = EpochSampler(
+        samples,  # type: ignore[arg-type]  # only its length is used
+        num_replicas=1,
+        rank=0,
+        shuffle=False,
+    )
+    return Loader(Fetch(samples), batch_size=batch_size, sampler=sampler, num_workers=num_workers)
+
+
+def autocast(task: Task, device: torch.device) -> AbstractContextManager[object]:
+    """Enter the precision of a task on a device; fp32 needs nothing."""
+    precision = resolve_precision(task.precision)
+    if precision == "32-true":
+        return nullcontext()
+    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float16
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def run(
+    task: Task,
+    samples: Samples,
+    compute: Callable[[Batch], dict[str, Tensor]],
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+) -> Iterator[dict[str, Tensor]]:
+    """Compute something of every readable input, in eval mode on the best device.
+
+    Yields:
+        What ``compute`` answers for each batch, on the CPU.
+    """
+    samples.prepare(task.input_spec)
+    device = best_device()
+    task.to(device)
+    task.eval()
+    loader = plain_loader(samples, batch_size=batch_size, num_workers=num_workers)
+    with torch.inference_mode(), autocast(task, device):
+        for batch in loader:
+            if not len(batch["index"]):
+                continue
+            values = compute(move(batch, device))
+            yield {name: value.cpu() for name, value in values.items()}
+
+
+def encode(task: Task, loader: Loader) -> tuple[Tensor, Tensor]:
+    """Run the backbone once over everything that a training loader has, in eval mode.
+
+    Its order and batch size do not matter: rows are gathered by position. The caller decides the
+    precision; train and eval modes are as before afterwards.
+
+    Returns:
+        Features in fp32 on the CPU, (N, F), and which rows were readable, (N,) of bool.
+    """
+    samples = loader.fetch.samples
+    features = torch.zeros(len(samples), task.backbone.num_features)
+    present = torch.zeros(len(samples), dtype=torch.bool)
+    modes = {module: module.training for module in task.modules()}
+    task.eval()
+    try:
+        with torch.no_grad():
+            for batch in plain_loader(samples, num_workers=loader.num_workers):
+                values = task.features(move(batch, task.device))
+                features[batch["index"]] = values.float().cpu()
+                present[batch["index"]] = True
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return features, present
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """Answer with the batch on a device."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

@@ -1,0 +1,159 @@
+"""Saved tasks: a folder with ``task.json`` and ``model.safetensors``, and no pickle.
+
+``task.json`` says what to build, ``model.safetensors`` holds every tensor of backbone and head.
+Whoever changes the layout raises `FORMAT`, teaches `load` the older one and adds a golden folder to
+``tests/golden``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from .. import __version__
+from ..backbones import create, rebuild
+from ..errors import SavedTaskError, unknown_name
+from ..specs import DataSpec, InputSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .task import Task
+
+FORMAT = 1
+_JSON, _TENSORS = "task.json", "model.safetensors"
+_KNOWN_FILES = {_JSON, _TENSORS}
+
+
+def describe_task(task: Task) -> dict[str, Any]:  # Any: plain JSON values
+    """Answer with everything but the tensors from which a task is built again."""
+    backbone = task.backbone
+    return {
+        "format": FORMAT,
+        "mealkit": __version__,
+        "task": type(task).__name__,
+        "data": task.spec.to_json(),
+        "backbone": {
+            "config": backbone.config,
+            "input": backbone.input_spec.to_json(),
+            "pretrained": True,  # whoever loads it gets trained weights
+        },
+        "settings": task.settings(),
+        "precision": task.precision,
+    }
+
+
+def save_task(task: Task, folder: Path) -> Path:
+    """Write a task to a folder, as a whole or not at all.
+
+    Raises:
+        SavedTaskError: The folder holds something that is not a saved task.
+    """
+    if folder.exists():
+        held = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+        if held - _KNOWN_FILES:
+            raise SavedTaskError(
+                f"{folder} holds {', '.join(sorted(held - _KNOWN_FILES)[:3])}, which is no part of "
+                "a saved task. Name another folder; nothing was written."
+            )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in task.state_dict().items()
+        if name.startswith(("backbone.", "head."))
+    }
+    text = json.dumps(describe_task(task), indent=2, ensure_ascii=False) + "\n"
+    # Written beside and moved into place: a full disk or a kill leaves the earlier task whole.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".mealkit-") as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        (new / _JSON).write_text(text, encoding="utf-8")
+        save_file(tensors, new / _TENSORS)
+        if folder.exists():
+            os.replace(folder, Path(temporary) / "old")
+        os.replace(new, folder)
+    return folder
+
+
+def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
+    """Load a saved task; needs no network, no data and nothing but the folder.
+
+    Args:
+        folder: What `save` wrote. It may have been renamed or moved.
+        backbone: The module to put the weights into, for a task that was built on a module of your
+            own: its code is not in the folder.
+
+    Raises:
+        SavedTaskError: The folder is no saved task, is damaged, or comes from a newer version.
+    """
+    from . import TASKS
+
+    path = Path(folder)
+    saved = _read(path)
+    if saved["task"] not in TASKS:
+        raise unknown_name("task", str(saved["task"]), TASKS)
+    spec = DataSpec.from_json(saved["data"])
+    part = saved["backbone"]
+    input_spec = InputSpec.from_json(part["input"])
+    if backbone is None:
+        net = rebuild(part["config"], input_spec, pretrained=part["pretrained"])
+    else:
+        values = {name: value for name, value in part["input"].items() if name != "kind"}
+        net = create(backbone, preprocessing=values)
+        net.pretrained = part["pretrained"]
+    task = TASKS[saved["task"]].from_settings(net, spec, saved["settings"])
+    task.precision = saved["precision"]
+    _fill(task, path)
+    return task.eval()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not (path / _JSON).is_file() or not (path / _TENSORS).is_file():
+        raise SavedTaskError(
+            f"{path} is no saved task: expected a folder with {_JSON} and {_TENSORS}"
+            + ("." if path.exists() else ", and there is nothing of that name.")
+        )
+    try:
+        saved: Mapping[str, Any] = json.loads((path / _JSON).read_text(encoding="utf-8"))
+        number = int(saved["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SavedTaskError(f"{path / _JSON} is damaged: {error}.") from error
+    if number > FORMAT:
+        raise SavedTaskError(
+            f"{path} was saved in format {number} by mealkit {saved.get('mealkit')}; this is "
+            f"mealkit {__version__}, which reads formats up to {FORMAT}. Run: pip install -U mealkit"
+        )
+    return saved
+
+
+def _fill(task: Task, path: Path) -> None:
+    try:
+        tensors = load_file(path / _TENSORS)
+    except Exception as error:  # safetensors raises its own class, which is not exported
+        raise SavedTaskError(f"{path / _TENSORS} is damaged: {error}.") from error
+    wanted = {
+        name: value
+        for name, value in task.state_dict().items()
+        if name.startswith(("backbone.", "head."))
+    }
+    missing, unexpected = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
+    wrong = sorted(
+        name for name in wanted.keys() & tensors if wanted[name].shape != tensors[name].shape
+    )
+    if missing or unexpected or wrong:
+        raise SavedTaskError(
+            f"The tensors in {path} do not fit the task it describes: missing {missing[:3]}, "
+            f"unexpected {unexpected[:3]}, of another shape {wrong[:3]} "
+            f"({len(missing)}, {len(unexpected)} and {len(wrong)} in all)."
+        )
+    with torch.no_grad():
+        for name, value in wanted.items():
+            value.copy_(tensors[name])

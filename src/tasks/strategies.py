@@ -1,0 +1,168 @@
+"""Fine-tuning strategies: which part of a backbone trains when, and how fast.
+
+A strategy is a pure function ``(epoch, num_epochs, block, num_blocks) -> multiplier`` of the
+learning rate. Block 0 is at the input side; 0 means frozen, 1 the full rate. The head is not asked
+about: it trains always. Adding a strategy is one function and one line in `STRATEGIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import InvalidValueError, unknown_name
+
+Strategy = Callable[[int, int, int, int], float]
+
+
+def full(epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
+    """Train everything from the first step."""
+    return 1.0
+
+
+def freeze(epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
+    """Train the head only; weights and batch-norm statistics stay bit-identical."""
+    return 0.0
+
+
+@dataclass(frozen=True)
+class FreezeUnfreeze:
+    """Train the head first, then everything (Kumar et al. 2022, arXiv:2202.10054).
+
+    A fresh head sends large gradients of no meaning into a pretrained net; a head that already
+    fits its features does not.
+
+    Args:
+        epochs: How many epochs the backbone stays frozen.
+    """
+
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InvalidValueError(f"epochs={self.epochs}: expected at least 1 frozen epoch.")
+
+    def __call__(self, epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
+        """Answer 0 in the frozen epochs and 1 after them."""
+        return 0.0 if epoch < self.epochs else 1.0
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Unfreeze from the output side, a share of the blocks each epoch (arXiv:1801.06146).
+
+    The first epoch trains the head only, the last trains every block.
+    """
+
+    def __call__(self, epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
+        """Answer 1 for the blocks that are open in this epoch."""
+        if num_epochs == 1:
+            return 0.0
+        num_open = -(-epoch * num_blocks // (num_epochs - 1))  # rounded up
+        return 1.0 if block >= num_blocks - num_open else 0.0
+
+
+@dataclass(frozen=True)
+class LayerDecay:
+    """Train everything, each block slower than the one behind it (arXiv:2106.08254, sec. 2.4).
+
+    Args:
+        decay: Rate of a block over the rate of the next one, in (0, 1].
+    """
+
+    decay: float = 0.75
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay <= 1:
+            raise InvalidValueError(f"decay={self.decay}: expected a number in (0, 1].")
+
+    def __call__(self, epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
+        """Answer ``decay`` to the power of the distance from the head."""
+        return self.decay ** (num_blocks - block)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "full": full,
+    "freeze": freeze,
+    "freeze_unfreeze": FreezeUnfreeze(),
+    "gradual": Gradual(),
+    "layer_decay": LayerDecay(),
+}
+
+
+def resolve(strategy: str | Strategy) -> Strategy:
+    """Turn a name into its strategy; a strategy passes through.
+
+    Raises:
+        UnknownNameError: The name is not in `STRATEGIES`.
+
+    Example:
+        >>> resolve("layer_decay")(0, 5, 11, 12)
+        0.75
+    """
+    if not isinstance(strategy, str):
+        return strategy
+    if strategy not in STRATEGIES:
+        raise unknown_name("strategy", strategy, STRATEGIES)
+    return STRATEGIES[strategy]
+
+
+def name_of(strategy: Strategy) -> str:
+    """Answer with the name under which a strategy is known, or what it prints as."""
+    for name, known in STRATEGIES.items():
+        if strategy == known:
+            return name
+    return getattr(strategy, "__name__", repr(strategy))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A strategy laid out over the epochs and blocks of one training run.
+
+    Args:
+        strategy: The pure function.
+        num_epochs: Epochs of the run.
+        num_blocks: Blocks of the backbone.
+    """
+
+    strategy: Strategy
+    num_epochs: int
+    num_blocks: int
+
+    def row(self, epoch: int) -> tuple[float, ...]:
+        """Answer with the multiplier of every block in one epoch."""
+        count = self.num_blocks
+        row = tuple(self.strategy(epoch, self.num_epochs, block, count) for block in range(count))
+        if any(value < 0 for value in row):
+            raise InvalidValueError(
+                f"The strategy {name_of(self.strategy)} answered {min(row)} in epoch {epoch}: "
+                "expected multipliers of at least 0."
+            )
+        return row
+
+    def frozen(self, epoch: int) -> bool:
+        """Whether no block trains in this epoch."""
+        return not any(self.row(epoch))
+
+    @property
+    def num_frozen_epochs(self) -> int:
+        """How many epochs at the start train the head only."""
+        frozen = [self.frozen(epoch) for epoch in range(self.num_epochs)]
+        return frozen.index(False) if False in frozen else self.num_epochs
+
+    @property
+    def changes(self) -> bool:
+        """Whether the set of frozen blocks is not the same in all epochs."""
+        trains = {tuple(map(bool, self.row(epoch))) for epoch in range(self.num_epochs)}
+        return len(trains) > 1
+
+    def phases(self) -> list[tuple[int, int, tuple[float, ...]]]:
+        """Answer with runs of like epochs: first, last (both included), multipliers."""
+        phases: list[tuple[int, int, tuple[float, ...]]] = []
+        for epoch in range(self.num_epochs):
+            row = self.row(epoch)
+            if phases and phases[-1][2] == row:
+                phases[-1] = (phases[-1][0], epoch, row)
+            else:
+                phases.append((epoch, epoch, row))
+        return phases

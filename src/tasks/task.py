@@ -1,0 +1,388 @@
+"""What every task is: a LightningModule of a backbone, a head and an objective."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from ..backbones import Backbone
+from ..data.module import Data
+from ..errors import InvalidValueError, NoDataError
+from ..specs import Batch, DataSpec, InputSpec, Stage
+from .best import BestWeights
+from .objectives import Objective
+from .optim import make_optimizer, make_scheduler, parameter_groups
+from .phases import Phases, is_cacheable
+from .record import Recorder, RunFolder, finish_run, run_settings
+from .results import History
+from .saved import save_task
+from .strategies import FreezeUnfreeze, Schedule, Strategy, full, resolve
+from .training import (
+    Fit,
+    Plan,
+    Training,
+    fit_quietly,
+    fit_with,
+    refuse_beside_trainer,
+    resolve_precision,
+)
+
+if TYPE_CHECKING:
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
+_log = logging.getLogger("mealkit")
+
+CACHED_BATCH_SIZE = 512
+"""Rows in a batch of cached features, when nothing but the head trains and no size was asked for."""
+
+
+class Task(pl.LightningModule):
+    """A backbone with a head for one job, trained by an objective over the Lightning Trainer.
+
+    Subclasses add how data are read and what answers look like.
+
+    Args:
+        backbone: The net below the head, with its preprocessing.
+        head: Maps features (B, F) to what is predicted.
+        spec: What the data said when the head was built.
+        preprocess: Turns a batch entry into what the backbone takes, on the device.
+        objective: What a training step asks.
+        metrics: Computed on validation and test; updated with (output, target).
+    """
+
+    monitor: ClassVar[str]
+    """The validation metric that chooses the best epoch; higher is better."""
+
+    default_lr: ClassVar[tuple[float, float]]
+    """Peak learning rates for a pretrained backbone and for an untrained one."""
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        spec: DataSpec,
+        preprocess: nn.Module,
+        objective: Objective,
+        metrics: MetricCollection,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.spec = spec
+        self.preprocess = preprocess
+        self.objective = objective
+        self._metrics = {"val": metrics.clone("val/"), "test": metrics.clone("test/")}
+        self.data: Data | None = None
+        self.precision = "auto"
+        self._best: BestWeights | None = None
+        self.plan_training()
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What the backbone wants to see."""
+        return self.backbone.input_spec
+
+    # Forward: batch -> features -> output.
+
+    def features(self, batch: Batch) -> Tensor:
+        """Answer with the features of a batch, (B, F): cached ones, or the backbone's."""
+        if "features" in batch:
+            return batch["features"]
+        inputs = [self.preprocess(batch[name]) for name in self.backbone.inputs]
+        features: Tensor = self.backbone(*inputs)
+        return features
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Answer with what the head says of a batch, in fp32 at every precision."""
+        features = self.features(batch)
+        with torch.autocast(features.device.type, enabled=False):
+            output: Tensor = self.head(features.float())
+        return output
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Turn what the head says into what is answered."""
+        raise NotImplementedError
+
+    def set_head(self, weight: Tensor, bias: Tensor) -> None:
+        """Take over a head that was solved on features of the frozen backbone."""
+        raise NotImplementedError
+
+    # Steps.
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Answer with the loss of a batch."""
+        step = self.objective.step(self, batch, training=True)
+        count = len(batch["index"])
+        self.log("train/loss", step.loss, prog_bar=True, batch_size=count)
+        return step.loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score a batch of the validation part."""
+        self._score(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score a batch of the test part."""
+        self._score(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Answer with ``index`` (B,) and ``probabilities`` of a batch."""
+        return {"index": batch["index"], "probabilities": self.probabilities(self(batch))}
+
+    def _score(self, batch: Batch, stage: Stage) -> None:
+        step = self.objective.step(self, batch, training=False)
+        count = len(batch["index"])
+        self.log(f"{stage}/loss", step.loss, batch_size=count, sync_dist=True, on_epoch=True)
+        if step.output is not None:
+            self._metrics[stage].to(self.device).update(step.output, batch["target"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation part."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test part."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: Stage) -> None:
+        metrics = self._metrics[stage]
+        if any(metric.update_called for metric in metrics.values()):
+            self.log_dict(metrics.compute(), prog_bar=True)
+        metrics.reset()
+
+    def on_train_batch_end(
+        self,
+        outputs: Any,  # Any: Lightning's
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Let the objective follow up."""
+        self.objective.after_step(self)
+
+    # What a Trainer needs, ours or the user's.
+
+    def plan_training(
+        self,
+        *,
+        strategy: str | Strategy | None = None,
+        lr: float | None = None,
+        training: Training | None = None,
+    ) -> Self:
+        """Decide what happens when a Trainer fits this task; `finetune` does this by itself.
+
+        Args:
+            strategy: A name of `mealkit.tasks.STRATEGIES` or a function; None for
+                ``freeze_unfreeze`` with a pretrained backbone and ``full`` with an untrained one.
+            lr: Peak learning rate of AdamW; None for the measured default.
+            training: The other settings.
+
+        Returns:
+            The task itself, so that the call can be chained.
+        """
+        pretrained = self.backbone.pretrained
+        if strategy is None:
+            strategy = FreezeUnfreeze() if pretrained else full
+        self.plan = Plan(
+            strategy=resolve(strategy),
+            lr=self.default_lr[0 if pretrained else 1] if lr is None else lr,
+            training=training or Training(),
+        )
+        return self
+
+    @property
+    def freezes_batch_norm(self) -> bool:
+        """Whether batch-norm statistics stay as they are while fine-tuning."""
+        setting = self.plan.training.batch_norm
+        return self.backbone.pretrained if setting == "auto" else setting == "frozen"
+
+    def schedule(self, trainer: pl.Trainer) -> Schedule:
+        """Lay the strategy out over the epochs of a Trainer."""
+        num_epochs = trainer.max_epochs
+        if num_epochs is None or num_epochs < 1:
+            steps = max(1, int(trainer.estimated_stepping_batches))
+            num_epochs = -(-steps // max(1, int(trainer.num_training_batches)))
+        return Schedule(self.plan.strategy, num_epochs, len(self.backbone.blocks))
+
+    def caches_features(self, trainer: pl.Trainer) -> bool:
+        """Whether frozen epochs run the backbone once and solve the head on its features."""
+        return is_cacheable(trainer)
+
+    def sees(self, trainer: pl.Trainer, *, cached: bool) -> str:
+        """Say for the printed table what a phase is trained on."""
+        return "features computed once" if cached else "inputs"
+
+    def setup(self, stage: str) -> None:
+        """Tell the data what the backbone wants, and check that they fit together."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, Data):
+            self.check_data(data)
+            data.prepare(self.input_spec)
+
+    def check_data(self, data: Data) -> None:
+        """Refuse data that are of another kind or have other classes than this task.
+
+        Raises:
+            InvalidValueError: They do not fit.
+        """
+        if data.spec.kind != self.spec.kind:
+            raise InvalidValueError(
+                f"{type(self).__name__} reads data of kind {self.spec.kind!r}, got data of kind "
+                f"{data.spec.kind!r}."
+            )
+        if data.classes != self.spec.classes:
+            raise InvalidValueError(
+                f"The task knows the classes {_shorten(self.spec.classes)}, the data have "
+                f"{_shorten(data.classes)}. Build the task with classes=data.classes."
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build AdamW with one group per block, and its schedule."""
+        plan, trainer = self.plan, self.trainer
+        groups = parameter_groups(
+            self.backbone, self, lr=plan.lr, weight_decay=plan.training.weight_decay
+        )
+        optimizer = make_optimizer(groups)
+        schedule = self.schedule(trainer)
+        num_steps = int(trainer.estimated_stepping_batches)
+        scheduler = make_scheduler(
+            optimizer,
+            schedule,
+            steps_per_epoch=max(1, num_steps // schedule.num_epochs),
+            warmup=plan.training.warmup,
+            head_is_solved=self.caches_features(trainer),
+        )
+        config = {"scheduler": scheduler, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Attach the strategy and the best weights to any Trainer that fits this task."""
+        self._best = BestWeights(self.monitor)
+        return [Phases(self), self._best]
+
+    # Verbs.
+
+    def finetune(
+        self,
+        data: Data | None = None,
+        *,
+        epochs: int | None = None,
+        strategy: str | Strategy | None = None,
+        lr: float | None = None,
+        batch_size: int | None = None,
+        run: str | Path | None = None,
+        precision: str | None = None,
+        training: Training | None = None,
+        trainer: pl.Trainer | None = None,
+        logger: Logger | None = None,
+        callbacks: Sequence[pl.Callback] = (),
+    ) -> History:
+        """Train on data; the best weights are in the task afterwards.
+
+        A second call goes on from the current weights with a new schedule.
+
+        Args:
+            data: What to train on; None for the data this task was made from.
+            epochs: How often every training row is seen; None for 5.
+            strategy: Which part of the backbone trains when: ``full``, ``freeze``,
+                ``freeze_unfreeze``, ``gradual``, ``layer_decay``, or a function. None for
+                ``freeze_unfreeze`` with a pretrained backbone, ``full`` with an untrained one.
+            lr: Peak learning rate; None for the measured default.
+            batch_size: Rows in a training batch; None for the data's own, else 32.
+            run: Folder for settings, history, curves and the saved task. Never overwritten.
+            precision: ``"auto"``, ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``; None for the
+                task's own, which is automatic at first. The task keeps it.
+            training: The settings changed once in a while.
+            trainer: Your own Trainer, in place of ours.
+            logger: Added to our Trainer.
+            callbacks: Added to our Trainer.
+
+        Returns:
+            One row per epoch, and which epoch's weights the task holds.
+
+        Raises:
+            NoDataError: There is nothing to train on.
+            InvalidValueError: Arguments contradict each other or the data.
+            RunError: The run folder is in use.
+        """
+        data = self._resolve_data(data)
+        if trainer is not None:
+            refuse_beside_trainer(
+                epochs=epochs, precision=precision, logger=logger, callbacks=callbacks or None
+            )
+        self.plan_training(strategy=strategy, lr=lr, training=training)
+        recorder = Recorder()
+        own: list[pl.Callback] = [recorder]
+        if trainer is None:
+            self.precision = resolve_precision(precision or self.precision)
+            num_epochs = 5 if epochs is None else epochs
+        else:
+            self.precision = str(trainer.precision)
+            num_epochs = trainer.max_epochs or -1
+        if run is not None:
+            own.append(RunFolder(Path(run), run_settings(self, data, num_epochs), recorder))
+        if trainer is None:
+            fit = fit_quietly(
+                epochs=num_epochs,
+                precision=self.precision,
+                training=self.plan.training,
+                logger=logger,
+                callbacks=[*own, *callbacks],
+            )
+        else:
+            fit = fit_with(trainer, own)
+        self._fit(fit, data, num_epochs, batch_size)
+        history = History(recorder.rows, None if self._best is None else self._best.epoch)
+        if run is not None:
+            finish_run(self, Path(run), history)
+        return history
+
+    def _fit(self, fit: Fit, data: Data, num_epochs: int, batch_size: int | None) -> None:
+        before = data.batch_size
+        if batch_size is not None:
+            data.batch_size = batch_size
+        elif before is None and data.caches and num_epochs > 0:
+            schedule = Schedule(self.plan.strategy, num_epochs, len(self.backbone.blocks))
+            if schedule.num_frozen_epochs == num_epochs:
+                data.batch_size = CACHED_BATCH_SIZE
+        try:
+            with isolate_rng():
+                torch.manual_seed(self.plan.training.seed)
+                fit(self, data)
+        finally:
+            data.batch_size = before
+            self.eval()
+
+    def _resolve_data(self, data: Data | None) -> Data:
+        data = self.data if data is None else data
+        if data is None or data.train is None:
+            raise NoDataError(
+                "This task has no data to train on: saved tasks do not carry any. Pass them: "
+                "task.finetune(data)."
+            )
+        self.check_data(data)
+        return data
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the task to a folder: ``task.json`` and ``model.safetensors``, no pickle.
+
+        Args:
+            folder: Absent, empty, or an earlier saved task, which is replaced as a whole.
+
+        Raises:
+            SavedTaskError: The folder holds something else.
+        """
+        return save_task(self, Path(folder))
+
+
+def _shorten(classes: Sequence[str]) -> str:
+    shown = ", ".join(classes[:5])
+    return f"({shown}, ... {len(classes)} in all)" if len(classes) > 5 else f"({shown})"

@@ -1,0 +1,231 @@
+"""How a training run is set up: settings, precision, and the Trainer we build when none is given."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+
+from ..errors import InvalidValueError, unknown_name
+from .progress import make_bar
+from .strategies import Strategy, name_of
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The settings of a training run that are changed once in a while.
+
+    The everyday ones (epochs, strategy, lr, batch size) are arguments of ``finetune``.
+
+    Args:
+        weight_decay: Decoupled weight decay of AdamW (Loshchilov and Hutter, arXiv:1711.05101);
+            biases, norms and what the backbone excludes have none.
+        warmup: Share of the unfrozen steps in which the rate rises linearly; a cosine follows.
+        label_smoothing: Share of the target spread over all classes (arXiv:1512.00567, sec. 7).
+        accumulate: Batches whose gradients are added up before a step.
+        clip_norm: Gradients longer than this are shortened; None leaves them alone.
+        batch_norm: Whether batch-norm statistics move while fine-tuning: ``"frozen"``, ``"moving"``
+            or ``"auto"``, which freezes those of pretrained backbones and moves those of others.
+        seed: Decides dropout and whatever else is random in training.
+
+    Raises:
+        InvalidValueError: A value that cannot be meant.
+
+    Example:
+        >>> Training(label_smoothing=0.0).warmup
+        0.2
+    """
+
+    weight_decay: float = 0.05
+    warmup: float = 0.2
+    label_smoothing: float = 0.1
+    accumulate: int = 1
+    clip_norm: float | None = 1.0
+    batch_norm: Literal["auto", "frozen", "moving"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.weight_decay < 0:
+            problems.append(f"weight_decay={self.weight_decay}: expected at least 0")
+        if not 0 <= self.warmup < 1:
+            problems.append(f"warmup={self.warmup}: expected a share in [0, 1)")
+        if not 0 <= self.label_smoothing < 1:
+            problems.append(f"label_smoothing={self.label_smoothing}: expected a share in [0, 1)")
+        if self.accumulate < 1:
+            problems.append(f"accumulate={self.accumulate}: expected at least 1")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            problems.append(f"clip_norm={self.clip_norm}: expected a positive number or None")
+        if problems:
+            raise InvalidValueError(f"Training cannot start: {'; '.join(problems)}.")
+        if self.batch_norm not in ("auto", "frozen", "moving"):
+            raise unknown_name("batch_norm setting", self.batch_norm, ("auto", "frozen", "moving"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a task does when a Trainer fits it: strategy, rate and settings.
+
+    Args:
+        strategy: Which block trains when.
+        lr: The peak learning rate.
+        training: The other settings.
+    """
+
+    strategy: Strategy
+    lr: float
+    training: Training
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise InvalidValueError(f"lr={self.lr}: expected a positive number.")
+
+    def __str__(self) -> str:
+        return f"{name_of(self.strategy)}, AdamW at {self.lr:g}"
+
+
+def resolve_precision(precision: str) -> str:
+    """Turn ``"auto"`` into bf16 where the hardware runs it faster, into fp32 elsewhere.
+
+    That is CUDA with bf16 units, and CPUs with AMX; on others bf16 is emulated and slower.
+
+    Raises:
+        UnknownNameError: Not one of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif torch.backends.mps.is_available():
+        fast = False
+    else:
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.11 has none
+        fast = bool(capabilities.get("amx_bf16"))
+    return "bf16-mixed" if fast else "32-true"
+
+
+def best_device() -> torch.device:
+    """Answer with the accelerator of this machine, else the CPU."""
+    # Without the question, a CUDA build on a machine without a driver answers "cuda".
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if accelerator is None else accelerator
+
+
+class Fit(Protocol):
+    """One call that trains a task on data."""
+
+    def __call__(self, task: pl.LightningModule, data: pl.LightningDataModule) -> None:
+        """Train."""
+
+
+def fit_quietly(
+    *,
+    epochs: int,
+    precision: str,
+    training: Training,
+    logger: Logger | None,
+    callbacks: Sequence[pl.Callback],
+) -> Fit:
+    """Build the Trainer of a run for which the user gave none.
+
+    Args:
+        epochs: How often every training row is seen.
+        precision: A resolved precision.
+        training: Settings that belong to the Trainer: accumulation and clipping.
+        logger: Where metrics go beside the history.
+        callbacks: Ours and the user's.
+    """
+    if epochs < 1:
+        raise InvalidValueError(f"epochs={epochs}: expected at least 1.")
+    bar = make_bar()
+    has_bar = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
+    every = [*callbacks, bar] if bar is not None and not has_bar else list(callbacks)
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator="auto",
+            devices=1,  # more is the user's to ask for, through trainer=
+            max_epochs=epochs,
+            precision=precision,  # type: ignore[arg-type]  # Lightning's literals are private
+            accumulate_grad_batches=training.accumulate,
+            gradient_clip_val=training.clip_norm,
+            logger=logger if logger is not None else False,
+            callbacks=every,
+            enable_checkpointing=any(isinstance(one, pl.callbacks.Checkpoint) for one in every),
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(one, pl.callbacks.ProgressBar) for one in every),
+            num_sanity_val_steps=0,  # the check before the first batch is ours, and complete
+        )
+
+    def fit(task: pl.LightningModule, data: pl.LightningDataModule) -> None:
+        with quiet_lightning():
+            trainer.fit(task, datamodule=data)
+
+    return fit
+
+
+def fit_with(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> Fit:
+    """Train with the user's Trainer, which has its own callbacks back afterwards."""
+
+    def fit(task: pl.LightningModule, data: pl.LightningDataModule) -> None:
+        before = list(trainer.callbacks)  # type: ignore[attr-defined]  # set by a connector
+        trainer.callbacks = [*callbacks, *before]  # type: ignore[attr-defined]
+        try:
+            trainer.fit(task, datamodule=data)
+        finally:
+            trainer.callbacks = before  # type: ignore[attr-defined]
+
+    return fit
+
+
+def refuse_beside_trainer(**given: object) -> None:
+    """Refuse arguments that a Trainer of the user's own decides.
+
+    Raises:
+        InvalidValueError: One of them is not None.
+    """
+    named = [f"{name}=" for name, value in given.items() if value is not None]
+    if named:
+        raise InvalidValueError(
+            f"{', '.join(named)} beside trainer=: a Trainer of your own decides that. Give it to "
+            "the Trainer, or leave trainer= out."
+        )
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice about a Trainer that we built to itself, and put everything back."""
+    names = ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in _KNOWN:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+_KNOWN = (
+    ".*does not have many workers.*",  # default loading reads in threads
+    ".*LeafSpec.*",  # Lightning 2.6 on torch 2.15
+    ".*in eval mode at the start of training.*",  # frozen blocks are
+    ".*`Trainer.fit` .*without.*val.*",
+    ".*you defined a `validation_step` but have no `val_dataloader`.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+)

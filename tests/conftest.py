@@ -1,0 +1,161 @@
+"""What every test stands on: no network, caches in a temporary folder, one thread, drawn photos."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+# Set before anything imports huggingface_hub, which reads them once, at import.
+CACHE = Path(tempfile.mkdtemp(prefix="mealkit-tests-"))
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+for variable in ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME"):
+    os.environ[variable] = str(CACHE / variable.lower())
+
+# One CI run pretends a machine with many cores: sizes of pools and of warnings depend on them.
+if cores := int(os.environ.get("MEALKIT_TEST_CORES", "0")):
+    for counter in ("cpu_count", "process_cpu_count"):
+        setattr(os, counter, lambda: cores)
+    os.sched_getaffinity = lambda pid: set(range(cores))
+
+ROOT = Path(__file__).parent.parent
+LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1", ""}
+COLOURS = {"circle": (200, 60, 60), "square": (60, 170, 80), "triangle": (70, 90, 210)}
+
+
+class NetworkUsedError(OSError):
+    """A test tried to leave this machine."""
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(CACHE, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests on real data ran: without the data they skip, and that must show."""
+    counts = {
+        outcome: sum("real" in report.keywords for report in terminalreporter.getreports(outcome))
+        for outcome in ("passed", "failed", "skipped")
+    }
+    if any(counts.values()):
+        said = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        terminalreporter.write_line(f"tests on real data and weights: {said}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def offline() -> Iterator[None]:
+    """Make every connection to another machine an error."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+    resolve = socket.getaddrinfo
+
+    def check(host: object) -> None:
+        host = host.decode() if isinstance(host, bytes) else host
+        if host is not None and host not in LOCAL_HOSTS:
+            raise NetworkUsedError(f"a test tried to reach {host!r}; tests run without network")
+
+    def checked_connect(self, address):
+        check(address[0] if isinstance(address, tuple) else None)  # AF_UNIX addresses are no tuple
+        return connect(self, address)
+
+    def checked_connect_ex(self, address):
+        check(address[0] if isinstance(address, tuple) else None)
+        return connect_ex(self, address)
+
+    def checked_resolve(host, *args, **kwargs):
+        check(host)
+        return resolve(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", checked_connect)
+        patch.setattr(socket.socket, "connect_ex", checked_connect_ex)
+        patch.setattr(socket, "getaddrinfo", checked_resolve)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Run torch on one thread: the nets are tiny, and results must not depend on the machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real data and weights; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("MEALKIT_SHARED") or ROOT.parent / "shared")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real data: {folder / 'data'} is absent; set MEALKIT_SHARED to its parent")
+    return folder
+
+
+def draw_shape(kind: str, rng: random.Random) -> Image.Image:
+    """Draw a circle, a square or a triangle in its colour, moved, scaled and tinted by chance."""
+    width, height = rng.randint(32, 40), rng.randint(32, 40)
+    image = Image.new("RGB", (width, height), tuple(rng.randint(200, 255) for _ in range(3)))
+    colour = tuple(min(255, max(0, value + rng.randint(-30, 30))) for value in COLOURS[kind])
+    side = rng.randint(14, 22)
+    left, top = rng.randint(2, width - side - 2), rng.randint(2, height - side - 2)
+    box = (left, top, left + side, top + side)
+    pen = ImageDraw.Draw(image)
+    if kind == "circle":
+        pen.ellipse(box, fill=colour)
+    elif kind == "square":
+        pen.rectangle(box, fill=colour)
+    else:
+        pen.polygon(
+            [(left, top + side), (left + side / 2, top), (left + side, top + side)], fill=colour
+        )
+    return image
+
+
+def write_shapes(folder: Path, *, num_each: int, seed: int, suffix: str = ".png") -> Path:
+    """Write one folder of drawn pictures per kind of shape."""
+    rng = random.Random(seed)
+    for kind in COLOURS:
+        (folder / kind).mkdir(parents=True)
+        for number in range(num_each):
+            draw_shape(kind, rng).save(folder / kind / f"{kind}{number:02d}{suffix}")
+    return folder
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """A folder of three classes (circle, square, triangle), 12 pictures each, 32 to 40 pixels."""
+    return write_shapes(tmp_path / "shapes", num_each=12, seed=0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with train, val and test parts of the same three classes: 12, 4 and 4 each."""
+    folder = tmp_path / "photos"
+    for seed, (part, num_each) in enumerate({"train": 12, "val": 4, "test": 4}.items()):
+        write_shapes(folder / part, num_each=num_each, seed=seed, suffix=".jpg")
+    return folder
+
+
+@pytest.fixture
+def kitchen(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that examples in docstrings, README and docs run in.
+
+    It holds photos/train, photos/val and photos/test (one folder per class), photos.csv (columns
+    path and label), unlabelled/ (pictures only) and the pictures new.jpg, a.jpg and b.jpg.
+    """
+    folder = photos.parent
+    rng = random.Random(7)
+    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in photos.glob("train/*/*")]
+    (folder / "photos.csv").write_text("path,label\n" + "\n".join(sorted(rows)) + "\n")
+    for name, kind in {"new": "circle", "a": "square", "b": "triangle"}.items():
+        draw_shape(kind, rng).save(folder / f"{name}.jpg")
+    (folder / "unlabelled").mkdir()
+    for number, kind in enumerate([*COLOURS] * 4):
+        draw_shape(kind, rng).save(folder / "unlabelled" / f"{number:02d}.jpg")
+    monkeypatch.chdir(folder)
+    return folder

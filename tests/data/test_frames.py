@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import sys
+import types
+
+import pandas
+import pytest
+
+from mealkit.data.frames import column, frame_kind, like
+from mealkit.errors import DataError, MissingPackageError
+
+
+class FakePolarsFrame:
+    """As much of a polars DataFrame as is used."""
+
+    def __init__(self, columns):
+        self._columns = dict(columns)
+
+    @property
+    def columns(self):
+        return list(self._columns)
+
+    def __getitem__(self, name):
+        return self._columns[name]
+
+
+@pytest.fixture
+def polars(monkeypatch):
+    module = types.ModuleType("polars")
+    module.DataFrame = FakePolarsFrame
+    monkeypatch.setitem(sys.modules, "polars", module)
+    return module
+
+
+def test_kinds_are_told_apart(polars):
+    assert frame_kind(pandas.DataFrame()) == "pandas"
+    assert frame_kind(polars.DataFrame({})) == "polars"
+    assert frame_kind([1]) is None
+
+
+def test_columns_are_read_from_both(polars):
+    assert column(pandas.DataFrame({"a": [1, 2]}), "a") == [1, 2]
+    assert column(polars.DataFrame({"a": [1, 2]}), "a") == [1, 2]
+    assert column(pandas.DataFrame([[1, 2]], columns=[0, 1]), "1") == [2]
+
+
+def test_missing_columns_are_answered_with_the_real_ones():
+    frame = pandas.DataFrame({"path": [], "label": []})
+    with pytest.raises(
+        DataError, match=r"no column 'lable'. Did you mean 'label'\?.*'path', 'label'"
+    ):
+        column(frame, "lable")
+    with pytest.raises(DataError, match="no columns"):
+        column(pandas.DataFrame(), "a")
+
+
+def test_a_column_that_is_there_twice_is_refused():
+    with pytest.raises(DataError, match="2 columns called 'a'"):
+        column(pandas.DataFrame([[1, 2]], columns=["a", "a"]), "a")
+
+
+def test_what_is_no_frame_is_refused():
+    with pytest.raises(DataError, match="got dict"):
+        column({"a": [1]}, "a")
+
+
+def test_answers_come_in_kind(polars):
+    assert like("pandas", {"a": [1]}).equals(pandas.DataFrame({"a": [1]}))
+    answer = like("polars", {"a": [1]})
+    assert isinstance(answer, FakePolarsFrame)
+    assert answer["a"] == [1]
+
+
+def test_without_polars_its_answers_name_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(MissingPackageError, match="pip install"):
+        like("polars", {"a": [1]})

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mealkit.data.split import split_by_hash
+from mealkit.errors import InvalidValueError
+
+
+def items(num: int, num_classes: int = 3, *, start: int = 0) -> tuple[list[str], list[int]]:
+    keys = [f"item {number}" for number in range(start, start + num)]
+    return keys, [number % num_classes for number in range(start, start + num)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_added_items_leave_the_others_on_their_side(seed):
+    keys, targets = items(60)
+    more_keys, more_targets = items(40, start=60)
+    before = dict(zip(keys, split_by_hash(keys, targets, share=0.2, seed=seed), strict=True))
+    chosen = split_by_hash(keys + more_keys, targets + more_targets, share=0.2, seed=seed)
+    after = dict(zip(keys + more_keys, chosen, strict=True))
+    moved = [key for key in keys if before[key] != after[key]]
+    # Only an item that was forced into validation may go back: it is the last one of its class.
+    for key in moved:
+        target = targets[keys.index(key)]
+        class_mates = [other for other, t in zip(keys, targets, strict=True) if t == target]
+        assert sum(before[other] for other in class_mates) == 1
+        assert before[key]
+    assert len(moved) <= 3
+
+
+def test_order_does_not_matter():
+    keys, targets = items(50)
+    chosen = dict(zip(keys, split_by_hash(keys, targets, share=0.3, seed=1), strict=True))
+    order = list(range(50))
+    random.Random(0).shuffle(order)
+    shuffled = split_by_hash(
+        [keys[n] for n in order], [targets[n] for n in order], share=0.3, seed=1
+    )
+    assert shuffled == [chosen[keys[n]] for n in order]
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.99])
+def test_every_class_of_two_keys_is_on_both_sides(seed, share):
+    keys, targets = items(9)
+    chosen = split_by_hash(keys, targets, share=share, seed=seed)
+    for target in range(3):
+        sides = {side for side, t in zip(chosen, targets, strict=True) if t == target}
+        assert sides == {True, False}
+
+
+def test_single_items_stay_in_train():
+    for seed in range(20):
+        chosen = split_by_hash(["a", "b", "c"], [0, 1, 1], share=0.9, seed=seed)
+        assert chosen[0] is False
+
+
+def test_equal_keys_stay_together_even_across_classes():
+    keys = [f"group {number // 4}" for number in range(80)]
+    targets = [number % 2 for number in range(80)]
+    for seed in range(10):
+        chosen = split_by_hash(keys, targets, share=0.3, seed=seed)
+        sides = {key: {chosen[n] for n in range(80) if keys[n] == key} for key in set(keys)}
+        assert all(len(side) == 1 for side in sides.values())
+        assert any(chosen)
+
+
+def test_the_share_is_met_on_average():
+    keys, targets = items(5000)
+    chosen = split_by_hash(keys, targets, share=0.2, seed=0)
+    assert abs(sum(chosen) / 5000 - 0.2) < 0.02
+    assert chosen != split_by_hash(keys, targets, share=0.2, seed=1)
+
+
+def test_no_share_is_no_validation():
+    assert split_by_hash(["a", "b"], [0, 0], share=0, seed=0) == [False, False]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, 1.5])
+def test_shares_that_cannot_be_meant_are_refused(share):
+    with pytest.raises(InvalidValueError, match=r"expected a share in \[0, 1\)"):
+        split_by_hash(["a"], [0], share=share, seed=0)

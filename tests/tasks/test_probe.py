@@ -1,0 +1,58 @@
+"""The head of a frozen backbone against scikit-learn's logistic regression."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from mealkit.tasks.probe import PENALTIES, fit_probe
+
+
+def blobs(num_rows: int, num_classes: int, num_features: int, noise: float, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(num_classes, num_features, generator=generator)
+    targets = torch.arange(num_rows) % num_classes
+    rows = centres[targets] + noise * torch.randn(num_rows, num_features, generator=generator)
+    return rows, targets
+
+
+def test_probe_solves_the_same_problem_as_scikit_learn() -> None:
+    features, targets = blobs(300, 3, 8, noise=1.0)
+    features = features * torch.logspace(-2, 2, 8) + 5  # scales that standardisation undoes
+    probe = fit_probe(features, targets, num_classes=3)
+    scaler = StandardScaler().fit(features.numpy())
+    # sklearn minimises sum(loss) + |w|^2 / (2 C); ours mean(loss) + penalty |w|^2 / 2.
+    oracle = LogisticRegression(C=1 / (probe.penalty * len(targets)), max_iter=2000, tol=1e-8)
+    oracle.fit(scaler.transform(features.numpy()), targets.numpy())
+    ours = torch.softmax(features @ probe.weight.T + probe.bias, 1).numpy()
+    theirs = oracle.predict_proba(scaler.transform(features.numpy()))
+    assert np.abs(ours - theirs).max() < 2e-3
+
+
+def test_penalty_is_strong_for_noise_and_weak_for_clean_data() -> None:
+    noisy = fit_probe(*blobs(80, 2, 60, noise=6.0), num_classes=2)
+    clean = fit_probe(*blobs(2000, 2, 6, noise=1.5, seed=3), num_classes=2)
+    assert noisy.penalty > clean.penalty
+    assert {noisy.penalty, clean.penalty} <= set(PENALTIES)
+
+
+def test_constant_features_change_nothing() -> None:
+    features, targets = blobs(90, 3, 5, noise=0.5)
+    padded = torch.cat([features, torch.full((90, 2), 7.0)], 1)
+    plain, more = (fit_probe(f, targets, num_classes=3) for f in (features, padded))
+    assert torch.allclose(plain.weight, more.weight[:, :5], atol=1e-3)
+    assert torch.isfinite(more.weight).all()
+
+
+@pytest.mark.parametrize("num_rows", [2, 3, 5])
+def test_few_rows_are_enough(num_rows: int) -> None:
+    features, targets = blobs(num_rows, 2, 4, noise=0.1)
+    probe = fit_probe(features, targets, num_classes=2)
+    assert ((features @ probe.weight.T + probe.bias).argmax(1) == targets).all()
+
+
+def test_global_random_state_is_left_alone() -> None:
+    before = torch.random.get_rng_state()
+    fit_probe(*blobs(40, 2, 4, noise=1.0), num_classes=2)
+    assert torch.equal(before, torch.random.get_rng_state())
