@@ -20,7 +20,7 @@ from mealkit import ImageClassifier
 
 
 def write_digits(folder: Path, *, most: int | None = None) -> None:
-    """Write the digits as ``train/<digit>/*.png`` and ``test/<digit>/*.png``, every fifth for test."""
+    """Write the digits as ``<part>/<digit>/*.png``; every fifth belongs to the part test."""
     digits = load_digits()
     for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
         if number == most:

@@ -11,7 +11,7 @@ The tree::
     │   └── UnreadableError                  files that cannot be read
     ├── WeightsError(RuntimeError)           weights that do not fit or cannot be reached
     ├── BackboneError(RuntimeError)          a net that cannot serve as a backbone as asked
-    ├── SavedTaskError(RuntimeError)         a folder that is no saved task, or one from a newer version
+    ├── SavedTaskError(RuntimeError)         no saved task, a damaged or a newer one
     ├── RunError(RuntimeError)               a training run that cannot start as asked
     └── MissingPackageError(ImportError)     an optional package that is absent or broken
 """

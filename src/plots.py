@@ -1,4 +1,4 @@
-"""Pictures of results, drawn with matplotlib (``mealkit[plots]``), without any global state of it."""
+"""Pictures of results, drawn with matplotlib (``mealkit[plots]``) and none of its global state."""
 
 from __future__ import annotations
 

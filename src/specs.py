@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Batch = dict[str, "Tensor"]
-"""A plain dict of tensors; it always has ``index`` (B,), the positions of its rows in the samples."""
+"""A plain dict of tensors; it always has ``index`` (B,): where its rows stand in the samples."""
 
 Kind = Literal["image", "text", "series"]
 Stage = Literal["train", "val", "test", "predict"]
@@ -74,9 +74,9 @@ class InputSpec(_Spec):
 class ImageSpec(InputSpec):
     """How a picture becomes what an image backbone was trained on.
 
-    The picture is resized so that its shorter side is ``size / crop_pct`` and the middle ``size`` is
-    cut out (``crop_mode="center"``); ``squash`` resizes without keeping the aspect; ``border`` fits
-    the longer side and fills the rest with the mean colour. Scaling to [0, 1], minus ``mean``, over
+    The picture is resized so that its shorter side is ``size / crop_pct`` and the middle ``size``
+    is cut out (``crop_mode="center"``); ``squash`` resizes without keeping the aspect; ``border``
+    fits the longer side and fills the rest with the mean colour. Scaling to [0, 1], minus ``mean``, over
     ``std`` follows inside the task, so that batches stay ``uint8``.
 
     Args:
@@ -105,12 +105,13 @@ class ImageSpec(InputSpec):
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
-            raise InvalidValueError(f"size={self.size}: expected height and width of at least 1 pixel.")
+            raise InvalidValueError(f"size={self.size}: expected at least 1 pixel each way.")
         if not 0 < self.crop_pct <= 1:
             raise InvalidValueError(f"crop_pct={self.crop_pct}: expected a share in (0, 1].")
         if len(self.mean) != len(self.std):
             raise InvalidValueError(
-                f"mean has {len(self.mean)} values and std {len(self.std)}: give one of each per channel."
+                f"mean has {len(self.mean)} values and std {len(self.std)}: expected one of each "
+                "per channel."
             )
         if min(self.std) <= 0:
             raise InvalidValueError(f"std={self.std}: expected positive numbers.")

@@ -168,11 +168,12 @@ def _each_once(groups: Iterable[Iterable[str]], net: nn.Module) -> list[list[str
 
 
 def _title(names: Sequence[str]) -> str:
-    """Name a block by the longest start that half of its parameters share, or by its two ends."""
+    """Name a block by the longest start that most of its parameters share, or by its ends."""
     path = names[0].split(".")[:-1]
-    for depth in range(len(path), 0, -1):
-        start = ".".join(path[:depth]) + "."
-        if sum(name.startswith(start) for name in names) * 2 >= len(names):
-            return start[:-1]
+    starts = [".".join(path[:depth]) + "." for depth in range(len(path), 0, -1)]
+    for share in (0.75, 0.5):
+        for start in starts:
+            if sum(name.startswith(start) for name in names) >= share * len(names):
+                return start[:-1]
     tops = [name.split(".")[0] for name in (names[0], names[-1])]
     return tops[0] if tops[0] == tops[1] else "..".join(tops)

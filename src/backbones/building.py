@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import BackboneError, InvalidValueError, SavedTaskError
@@ -65,6 +66,21 @@ def create(
         raise InvalidValueError(
             f"weights={str(weights)!r} were given together with pretrained=False. Drop one of them."
         )
+    state = torch.random.get_rng_state()
+    built = _build(backbone, data, pretrained, weights, preprocessing, options)
+    if built.pretrained:  # what was drawn for weights that trained ones replaced, nobody misses
+        torch.random.set_rng_state(state)
+    return built
+
+
+def _build(
+    backbone: object,
+    data: DataSpec,
+    pretrained: bool | None,
+    weights: str | Path | None,
+    preprocessing: Mapping[str, object] | None,
+    options: Mapping[str, object] | None,
+) -> Backbone:
     request = Request(
         data=data,
         pretrained=pretrained,

@@ -63,14 +63,15 @@ class TimmBackbone(ImageBackbone):
 
     def states(self, *tensors: Tensor) -> Tensor:
         """Answer with the last stage's output, (B, F, h, w), or the tokens, (B, L, F)."""
-        states: Tensor = self.net.forward_features(*tensors)  # type: ignore[operator]
+        states = self.net.forward_features(*tensors)  # type: ignore[operator]
+        if not isinstance(states, Tensor) or states.ndim not in (3, 4):
+            got = tuple(states.shape) if isinstance(states, Tensor) else type(states).__name__
+            raise BackboneError(
+                f"{title(self.config)} has no unpooled features: its stages answer with {got}. Use "
+                "another backbone where maps or tokens are needed."
+            )
         if states.ndim == 4 and getattr(self.net, "output_fmt", "NCHW") == "NHWC":
             return states.permute(0, 3, 1, 2)
-        if states.ndim not in (3, 4):
-            raise BackboneError(
-                f"{title(self.config)} has no unpooled features: its stages answer with "
-                f"{tuple(states.shape)}. Use another backbone where maps or tokens are needed."
-            )
         return states
 
     def _groups(self) -> Sequence[Sequence[str]]:
@@ -193,7 +194,7 @@ class TimmSource(ImageSource):
         _reject(config.get("options") or {})
         try:
             net = filled(config, spec, weights) if weights else construct(config, spec, {})
-        except WeightsError:
+        except (BackboneError, WeightsError):
             raise
         except Exception as error:  # timm's nets raise whatever their constructors raise
             raise self._explained(config, spec, weights, error) from error

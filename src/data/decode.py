@@ -64,6 +64,8 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         UnreadableError: With the bare reason as its message.
     """
+    if not str(path):  # Path("") is the working folder
+        raise UnreadableError("no path given")
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from .image_samples import ImageSamples
 from .labels import Classes, natural
 from .sources import from_folders, walk
 from .web import Address, is_url
+
+_log = logging.getLogger("mealkit")
 
 _MORE_SUFFIXES = {".heic", ".heif"}
 # Pillow has plugins for these as well; beside photos they are no photos.
@@ -85,6 +88,8 @@ def _several(inputs: Any) -> Sequence[Any]:
 def labelled_from(folder: str | Path, *, classes: Sequence[str]) -> ImageSamples:
     """Turn a folder with one subfolder per class into samples to score.
 
+    Unreadable pictures stay in: they are found when they are fetched, and stand in ``failed``.
+
     Args:
         folder: Its subfolders are classes of the task, not necessarily all of them.
         classes: Names of the task's classes.
@@ -94,6 +99,8 @@ def labelled_from(folder: str | Path, *, classes: Sequence[str]) -> ImageSamples
         ClassError: A subfolder is no class of the task.
     """
     table = from_folders(folder)
+    for id, problem in table.remarks:
+        _log.warning("%s: %s.", id, problem)
     targets = Classes(tuple(classes)).encode(table.labels, part="test", ids=table.ids)
     return ImageSamples(table.images, ids=table.ids, targets=targets, allow_none=True)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from ..errors import InvalidValueError, NoDataError
 from .report import Report
@@ -18,7 +17,8 @@ from .samples import Fetch, Samples
 if TYPE_CHECKING:
     from ..specs import Batch, DataSpec, InputSpec
 
-_log = logging.getLogger("mealkit")
+BATCH_SIZE = 32
+"""Rows in a training batch when nobody says otherwise."""
 
 
 class EpochSampler(DistributedSampler[int]):
@@ -47,24 +47,32 @@ class Loader(DataLoader["Batch"]):
 
     def __init__(
         self,
-        fetch: Fetch,
+        dataset: Fetch,
         *,
-        batch_size: int,
-        sampler: EpochSampler,
+        batch_size: int | None = 1,
+        sampler: Sampler[int] | None = None,
+        batch_sampler: Sampler[list[int]] | None = None,
+        shuffle: bool | None = None,
+        drop_last: bool = False,
         num_workers: int = 0,
         report: Report | None = None,
     ) -> None:
-        self._report = report
-        self._position = 0
-        self._resume: tuple[int, int] | None = None  # (epoch, batches already seen)
+        # Lightning makes loaders anew from attributes of these names, for predictions and for
+        # several processes. Hence three arguments that nobody here passes.
         super().__init__(
-            fetch,  # type: ignore[arg-type]  # torch asks for __getitem__ and calls __getitems__
+            dataset,  # type: ignore[arg-type]  # torch asks for __getitem__ and calls __getitems__
             batch_size=batch_size,
             sampler=sampler,
+            batch_sampler=batch_sampler,
+            shuffle=shuffle,
+            drop_last=drop_last,
             num_workers=num_workers,
             collate_fn=_as_it_is,
             generator=torch.Generator(),  # else every epoch draws from the global generator
         )
+        self.report = report
+        self._position = 0
+        self._resume: tuple[int, int] | None = None  # (epoch, batches already seen)
 
     @property
     def fetch(self) -> Fetch:
@@ -72,14 +80,18 @@ class Loader(DataLoader["Batch"]):
         fetch: Fetch = self.dataset  # type: ignore[assignment]
         return fetch
 
+    @property
+    def _epoch(self) -> int:
+        return self.sampler.epoch if isinstance(self.sampler, EpochSampler) else 0
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its own iterator
-        sampler: EpochSampler = self.sampler  # type: ignore[assignment]
         self._position = 0
-        if self._resume is not None and self._resume[0] == sampler.epoch:
-            if self._resume[1] < len(self):
-                self._position = self._resume[1]
-                sampler.start = self._position * (self.batch_size or 1)
-        self._resume = None
+        resume, self._resume = self._resume, None
+        if resume is not None and isinstance(self.sampler, EpochSampler):
+            epoch, position = resume
+            if epoch == self._epoch and position < len(self):
+                self._position = position
+                self.sampler.start = position * (self.batch_size or 1)
         for batch in self._ahead(super().__iter__()):
             self._position += 1
             yield self._without_failed(batch)
@@ -96,16 +108,15 @@ class Loader(DataLoader["Batch"]):
 
     def _without_failed(self, batch: Batch) -> Batch:
         failed = batch.pop("failed", None)
-        if failed is not None and self._report is not None:
+        if failed is not None and self.report is not None:
             for index in failed.tolist():
                 samples = self.fetch.samples
-                self._report.add(samples.ids[index], samples.why(index))
+                self.report.add(samples.ids[index], samples.why(index))
         return batch
 
     def state_dict(self) -> dict[str, int]:
         """Answer with the epoch and the number of batches that were handed out in it."""
-        sampler: EpochSampler = self.sampler  # type: ignore[assignment]
-        return {"epoch": sampler.epoch, "position": self._position}
+        return {"epoch": self._epoch, "position": self._position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on behind the batches that were handed out before the state was taken."""
@@ -181,7 +192,8 @@ class Data(pl.LightningDataModule):
         Raises:
             InvalidValueError: The batch size is below 1.
         """
-        size = batch_size or self.batch_size or 32
+        chosen = self.batch_size if batch_size is None else batch_size
+        size = BATCH_SIZE if chosen is None else chosen
         if size < 1:
             raise InvalidValueError(f"batch_size={size}: expected at least 1.")
         trainer = self.trainer
@@ -205,7 +217,9 @@ class Data(pl.LightningDataModule):
     def _loader(self, split: str, *, shuffle: bool = False) -> Loader:
         samples: Samples | None = {"train": self.train, "val": self.val, "test": self.test}[split]
         if samples is None:
-            raise NoDataError(f"These data have no {split} part. Give one: from_*(..., {split}=...).")
+            raise NoDataError(
+                f"These data have no {split} part. Give one: from_*(..., {split}=...)."
+            )
         if not self._ready:
             raise InvalidValueError(
                 "These data do not know yet which size and form the backbone wants. Pass them as "
@@ -235,8 +249,10 @@ def _as_it_is(batch: Any) -> Any:  # Any: what a DataLoader hands to its collate
 
 
 def _no_single_row(num_rows: int, batch_size: int) -> int:
-    """Lower the batch size until no batch has a single row, which batch norm cannot train on."""
-    size = batch_size
-    while size > 2 and num_rows > 1 and num_rows % size == 1:
-        size -= 1
-    return size
+    """Change the batch size until no batch has a single row, which batch norm cannot train on.
+
+    A smaller one is looked for first; 13 rows in batches of 4 leave only 5.
+    """
+    candidates = [*range(batch_size, max(1, batch_size // 2), -1), batch_size + 1]
+    fits = (size for size in candidates if size == 1 or num_rows % size != 1)
+    return next(fits, batch_size) if num_rows > 1 else batch_size

@@ -10,7 +10,7 @@ from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Strateg
 from .task import Task
 from .training import Training
 
-TASKS: dict[str, type[ImageClassifier]] = {"ImageClassifier": ImageClassifier}
+TASKS: dict[str, type[Task]] = {"ImageClassifier": ImageClassifier}
 """The tasks that a saved folder can name."""
 
 __all__ = [

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 
@@ -27,7 +28,8 @@ class BestWeights(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the weights when this epoch is the best so far."""
         metrics = trainer.callback_metrics
-        if trainer.sanity_checking or not trainer.training or self.monitor not in metrics:
+        in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if not in_fit or self.monitor not in metrics:
             return
         loss = metrics.get("val/loss")
         score = (float(metrics[self.monitor]), -float(loss) if loss is not None else 0.0)

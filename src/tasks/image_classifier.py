@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, create
 from ..data import ImageData, Samples, samples_from
-from ..data.sources import OnError
 from ..data.inputs import labelled_from
+from ..data.sources import OnError
 from ..errors import InvalidValueError, NoDataError, UnreadableError
-from ..specs import Batch, DataSpec, ImageDataSpec, ImageSpec
+from ..specs import DataSpec, ImageDataSpec, ImageSpec
 from .classification import (
     check_classes,
     class_metrics,
+    embed_samples,
+    evaluate_classes,
     fill_head,
     linear_head,
-    to_evaluation,
-    to_predictions,
+    predict_classes,
 )
 from .objectives import Supervised
 from .results import Embeddings, Evaluation, Predictions
-from .running import BATCH_SIZE, run
+from .running import BATCH_SIZE
 from .task import Task
-
-_log = logging.getLogger("mealkit")
 
 DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
 
@@ -70,7 +67,7 @@ class ImageClassifier(Task):
         classes: Names of the labels.
         pretrained: Whether the backbone starts from trained weights; None for yes where there are.
         weights: File or folder of weights for the backbone.
-        in_chans: Number of channels of a picture.
+        in_chans: Number of channels of a picture; None for 3, or what a finished backbone has.
         size: Height and width in pixels; None for the backbone's own.
         dropout: Share of the features that the head loses in training.
 
@@ -95,35 +92,38 @@ class ImageClassifier(Task):
         classes: Sequence[str],
         pretrained: bool | None = None,
         weights: str | Path | None = None,
-        in_chans: int = 3,
+        in_chans: int | None = None,
         size: int | tuple[int, int] | None = None,
         dropout: float = 0.0,
     ) -> None:
         names = check_classes(classes)
-        spec = ImageDataSpec(classes=names, in_chans=in_chans, size=size)
+        wanted = ImageDataSpec(
+            classes=names, in_chans=3 if in_chans is None else in_chans, size=size
+        )
         if isinstance(backbone, Backbone):
-            _check_untouched(
-                backbone,
-                pretrained=pretrained,
-                weights=weights,
-                in_chans=None if in_chans in (3, backbone.input_spec.in_chans) else in_chans,
-                size=size,
-            )
+            _check_untouched(backbone, pretrained=pretrained, weights=weights, size=size)
             net = backbone
         else:
-            net = create(backbone, spec, pretrained=pretrained, weights=weights)
-        if not isinstance(net.input_spec, ImageSpec):
+            net = create(backbone, wanted, pretrained=pretrained, weights=weights)
+        wants = net.input_spec
+        if not isinstance(wants, ImageSpec):
             raise InvalidValueError(
-                f"ImageClassifier needs a backbone for images, got one for {net.input_spec.kind}."
+                f"ImageClassifier needs a backbone for images, got one for {wants.kind}."
+            )
+        if in_chans is not None and wants.in_chans != in_chans:
+            raise InvalidValueError(
+                f"The backbone was built for {wants.in_chans} channels, in_chans={in_chans} are "
+                "asked for: build it with mealkit.backbones.create(name, ImageDataSpec(in_chans="
+                f"{in_chans}))."
             )
         convolves = any(isinstance(module, nn.Conv2d) for module in net.modules())
         if convolves:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+            net.to(memory_format=torch.channels_last)
         super().__init__(
             backbone=net,
             head=linear_head(net.num_features, len(names), dropout=dropout),
-            spec=spec,
-            preprocess=Normalise(net.input_spec, channels_last=convolves),
+            spec=ImageDataSpec(classes=names, in_chans=wants.in_chans, size=size),
+            preprocess=Normalise(wants, channels_last=convolves),
             objective=Supervised(),
             metrics=class_metrics(len(names)),
         )
@@ -357,7 +357,10 @@ class ImageClassifier(Task):
             classes=data.classes,
             pretrained=pretrained,
             weights=weights,
-            in_chans=data.spec.in_chans if in_chans is None else in_chans,
+            # Files are read in as many channels as the net wants; arrays have what they have.
+            in_chans=data.spec.in_chans
+            if in_chans is None and data.spec.in_chans != 3
+            else in_chans,
             size=size,
         )
         task.data = data
@@ -410,21 +413,15 @@ class ImageClassifier(Task):
             NoDataError: There are no inputs.
         """
         given = samples_from(inputs, image=image)
-        outputs = list(
-            run(self, given.samples, self._predicted, batch_size=batch_size)
+        predictions = predict_classes(
+            self, given.samples, batch_size=batch_size, frame_kind=given.frame_kind
         )
-        seen = {int(position) for output in outputs for position in output["index"]}
-        samples = given.samples
-        errors = {row: samples.why(row) for row in range(len(samples)) if row not in seen}
-        if errors and given.single:
-            raise UnreadableError(f"{samples.ids[0]} cannot be read: {errors[0]}.")
-        return to_predictions(
-            outputs,
-            ids=samples.ids,
-            classes=self.classes,
-            errors=errors,
-            frame_kind=given.frame_kind,
-        )
+        if given.single and predictions.errors:
+            reason = predictions.errors[0]
+            raise UnreadableError(
+                f"{predictions.inputs[0]} cannot be read: {reason}.", reason=reason
+            )
+        return predictions
 
     def embed(
         self,
@@ -443,19 +440,8 @@ class ImageClassifier(Task):
         Raises:
             UnreadableError: An input cannot be read.
         """
-        given = samples_from(inputs, image=image)
-        samples = given.samples
-        values = np.zeros((len(samples), self.backbone.num_features), dtype=np.float32)
-        seen = 0
-        for part in run(self, samples, self._features_of, batch_size=batch_size):
-            values[part["index"].numpy()] = part["features"].numpy()
-            seen += len(part["index"])
-        if seen < len(samples):
-            raise UnreadableError(f"{len(samples) - seen} of {len(samples)} inputs cannot be read.")
-        return Embeddings(values, tuple(samples.ids))
-
-    def _features_of(self, batch: Batch) -> dict[str, Tensor]:
-        return {"index": batch["index"], "features": self.features(batch).float()}
+        samples = samples_from(inputs, image=image).samples
+        return embed_samples(self, samples, batch_size=batch_size)
 
     def evaluate(
         self, data: str | Path | ImageData | None = None, *, batch_size: int = BATCH_SIZE
@@ -471,22 +457,7 @@ class ImageClassifier(Task):
             NoDataError: There is nothing to score.
             ClassError: A label is none of the task's classes.
         """
-        samples = self._labelled(data)
-        targets = samples.targets
-        if targets is None:
-            raise NoDataError("These pictures have no labels to score against.")
-        outputs = list(run(self, samples, self._predicted, batch_size=batch_size))
-        seen = {int(position) for output in outputs for position in output["index"]}
-        errors = {row: samples.why(row) for row in range(len(samples)) if row not in seen}
-        if errors:
-            _log.warning(f"{len(errors)} of {len(samples):,} inputs cannot be read or scored.")
-        predictions = to_predictions(
-            outputs, ids=samples.ids, classes=self.classes, errors=errors, frame_kind="pandas"
-        )
-        return to_evaluation(predictions, targets, classes=self.classes)
-
-    def _predicted(self, batch: Batch) -> dict[str, Tensor]:
-        return self.predict_step(batch, 0)
+        return evaluate_classes(self, self._labelled(data), batch_size=batch_size)
 
     def _labelled(self, data: str | Path | ImageData | None) -> Samples:
         if isinstance(data, str | Path):

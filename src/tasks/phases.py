@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
-import torch
 from torch import nn
 
 from ..data.module import Data, Loader
@@ -49,7 +48,7 @@ class Phases(pl.Callback):
         self._apply(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Freeze and unfreeze for this epoch, and switch the loaders between inputs and features."""
+        """Freeze and unfreeze for this epoch; switch the loaders between inputs and features."""
         epoch = trainer.current_epoch
         self._apply(epoch)
         schedule = self._get_schedule()

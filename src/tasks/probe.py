@@ -91,7 +91,10 @@ def _solve(
     max_iter: int,
 ) -> tuple[Tensor, Tensor]:
     if start is None:
-        start = (features.new_zeros(num_classes, features.shape[1]), features.new_zeros(num_classes))
+        start = (
+            features.new_zeros(num_classes, features.shape[1]),
+            features.new_zeros(num_classes),
+        )
     weight, bias = (value.clone().requires_grad_() for value in start)
     solver = torch.optim.LBFGS(
         [weight, bias],
@@ -109,5 +112,5 @@ def _solve(
         return loss
 
     with torch.enable_grad():
-        solver.step(closure)
+        solver.step(closure)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()

@@ -8,8 +8,6 @@ Whoever changes the layout raises `FORMAT`, teaches `load` the older one and add
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,8 +76,8 @@ def save_task(task: Task, folder: Path) -> Path:
         (new / _JSON).write_text(text, encoding="utf-8")
         save_file(tensors, new / _TENSORS)
         if folder.exists():
-            os.replace(folder, Path(temporary) / "old")
-        os.replace(new, folder)
+            folder.replace(Path(temporary) / "old")
+        new.replace(folder)
     return folder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mealkit")
 
 CACHED_BATCH_SIZE = 512
-"""Rows in a batch of cached features, when nothing but the head trains and no size was asked for."""
+"""Rows in a batch of cached features, when only the head trains and no size was asked for."""
 
 
 class Task(pl.LightningModule):
@@ -117,13 +117,23 @@ class Task(pl.LightningModule):
         """Take over a head that was solved on features of the frozen backbone."""
         raise NotImplementedError
 
+    def settings(self) -> dict[str, Any]:  # Any: plain JSON values
+        """Answer with what `from_settings` needs beside backbone and data."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
+        """Build the task that was saved with these settings."""
+        raise NotImplementedError
+
     # Steps.
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Answer with the loss of a batch."""
         step = self.objective.step(self, batch, training=True)
         count = len(batch["index"])
-        self.log("train/loss", step.loss, prog_bar=True, batch_size=count)
+        self.log("train/loss", step.loss, on_step=False, on_epoch=True, batch_size=count)
+        self.log("loss", step.loss, prog_bar=True, logger=False, batch_size=count)
         return step.loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

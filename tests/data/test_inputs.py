@@ -123,6 +123,7 @@ def test_frames_find_their_column_of_paths(path):
     assert not given.single
     assert batch["index"].tolist() == [0]
     assert batch["failed"].tolist() == [1]
+    assert given.samples.why(1) == "no path given"
     assert len(fetch(frame, image="file")[0].samples) == 2
 
 

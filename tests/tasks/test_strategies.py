@@ -63,12 +63,12 @@ def test_changes_says_whether_frozen_blocks_differ_between_epochs() -> None:
 
 
 def test_unknown_strategy_names_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="no strategy 'frezee'. Did you mean 'freeze'"):
+    with pytest.raises(UnknownNameError, match=r"no strategy 'frezee'\. Did you mean 'freeze'"):
         resolve("frezee")
 
 
 def test_negative_multiplier_is_refused() -> None:
-    with pytest.raises(InvalidValueError, match="answered -1.0 in epoch 0"):
+    with pytest.raises(InvalidValueError, match=r"answered -1\.0 in epoch 0"):
         Schedule(lambda epoch, num_epochs, block, num_blocks: -1.0, 2, 1).row(0)
 
 

@@ -1,0 +1,448 @@
+"""The main job, as a user does it, on drawn pictures and a tiny net."""
+
+import copy
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import nn
+
+import mealkit
+from mealkit import ImageClassifier, ImageData, Training
+from mealkit.backbones import create
+from mealkit.errors import (
+    ClassError,
+    InvalidValueError,
+    NoDataError,
+    RunError,
+    UnreadableError,
+)
+from mealkit.specs import ImageDataSpec
+
+Make = Callable[..., ImageClassifier]
+
+
+@pytest.fixture
+def tuned(make_task: Make) -> ImageClassifier:
+    task = make_task()
+    task.finetune(epochs=1, strategy="freeze")
+    return task
+
+
+# Training.
+
+
+def test_eight_pictures_are_learnt_by_heart(photos: Path) -> None:
+    some = sorted((photos / "train").glob("*/*"))[::5][:8]
+    labels = [path.parent.name for path in some]
+    task = ImageClassifier.from_files(
+        some, labels, backbone="mealkit_tiny", pretrained=False, split=0
+    )
+    task.data.augment = "none"
+    task.finetune(epochs=25, lr=3e-3, training=Training(label_smoothing=0.0))
+    assert task.predict(some).labels == labels
+
+
+def test_default_finetuning_is_right_on_easy_pictures(make_task: Make, photos: Path) -> None:
+    task = make_task()
+    history = task.finetune(epochs=6, lr=5e-3)
+    assert len(history) == 6
+    assert task.evaluate(photos / "test").metrics["accuracy"] >= 0.75
+
+
+@pytest.mark.parametrize("strategy", sorted(mealkit.tasks.STRATEGIES))
+def test_every_strategy_trains(make_task: Make, strategy: str) -> None:
+    task = make_task()
+    history = task.finetune(epochs=3, strategy=strategy, lr=2e-3)
+    assert [row["epoch"] for row in history.rows] == [0, 1, 2]
+    assert all(np.isfinite(row["train/loss"]) for row in history.rows)
+    assert history.rows[-1]["val/loss"] < np.log(3), "better than guessing three classes"
+
+
+def test_the_task_holds_the_weights_of_the_best_epoch(make_task: Make) -> None:
+    task = make_task(pretrained=False)
+    history = task.finetune(epochs=6, lr=0.02)  # too fast, so that epochs differ
+    accuracies = [row["val/accuracy"] for row in history.rows]
+    assert history.best["val/accuracy"] == max(accuracies)
+    again = task.evaluate(_val_only(task.data))
+    assert again.metrics["accuracy"] == pytest.approx(history.best["val/accuracy"])
+    assert again.metrics["loss"] == pytest.approx(history.best["val/loss"], abs=1e-4)
+
+
+def _val_only(data: ImageData) -> ImageData:
+    part = copy.copy(data)
+    part.test = None
+    return part
+
+
+def test_the_same_seed_gives_the_same_weights(make_task: Make) -> None:
+    tasks = [make_task(), make_task()]
+    for task in tasks:
+        torch.rand(3)  # whatever the global generator did meanwhile changes nothing
+        task.finetune(epochs=2, strategy="full")
+    for first, second in zip(tasks[0].parameters(), tasks[1].parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_second_finetune_goes_on_from_the_current_weights(make_task: Make) -> None:
+    task = make_task()
+    task.finetune(epochs=4, strategy="full", lr=5e-3)
+    first = task.evaluate().metrics["loss"]
+    history = task.finetune(epochs=1, strategy="full", lr=1e-6)
+    assert history.rows[0]["val/loss"] < np.log(3)
+    assert task.evaluate().metrics["loss"] == pytest.approx(first, abs=0.05)
+
+
+def test_without_validation_the_last_weights_stay(photos: Path, make_task: Make) -> None:
+    task = make_task()
+    data = ImageData.from_folders(photos / "train", split=0)
+    history = task.finetune(data, epochs=2)
+    assert history.best_epoch is None
+    assert "val/loss" not in history.rows[0]
+
+
+def test_logger_and_callbacks_of_the_user_are_added(make_task: Make, tmp_path: Path) -> None:
+    seen = []
+
+    class Count(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module) -> None:
+            seen.append(trainer.current_epoch)
+
+    logger = pl.loggers.CSVLogger(tmp_path, name="logs", version=0)
+    make_task().finetune(epochs=2, logger=logger, callbacks=[Count()])
+    assert seen == [0, 1]
+    rows = pd.read_csv(tmp_path / "logs/version_0/metrics.csv")
+    assert {"train/loss", "val/accuracy"} <= set(rows.columns)
+
+
+def test_a_trainer_of_the_user_replaces_ours_and_keeps_its_callbacks(make_task: Make) -> None:
+    trainer = pl.Trainer(
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    history = make_task().finetune(trainer=trainer)
+    assert len(history) == 2
+    names = [type(callback).__name__ for callback in trainer.callbacks]
+    assert "Recorder" not in names
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [({"epochs": 3}, "epochs="), ({"precision": "32-true"}, "precision=")],
+)
+def test_a_trainer_beside_what_it_decides_is_refused(make_task: Make, more, name) -> None:
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(InvalidValueError, match=f"{name} beside trainer="):
+        make_task().finetune(trainer=trainer, **more)
+
+
+def test_lightning_resumes_from_its_own_checkpoint(make_task: Make, tmp_path: Path) -> None:
+    def fit(task: ImageClassifier, epochs: int, **more: object) -> None:
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(task, datamodule=task.data, weights_only=True, **more)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+
+    first = make_task().plan_training(strategy="full", lr=1e-3)
+    fit(first, 1)
+    second = make_task(seed=5).plan_training(strategy="full", lr=1e-3)
+    fit(second, 2, ckpt_path=tmp_path / "1.ckpt")
+    assert torch.load(tmp_path / "2.ckpt", weights_only=True)["epoch"] == 2
+
+
+# Settings that cannot be meant.
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": 0}, "epochs=0: expected at least 1"),
+        ({"lr": -1.0}, "lr=-1.0: expected a positive"),
+        ({"batch_size": 0}, "batch_size=0: expected at least 1"),
+        ({"strategy": "frezee"}, "Did you mean 'freeze'"),
+        ({"precision": "fp8"}, "no precision 'fp8'"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(make_task: Make, settings, words) -> None:
+    with pytest.raises(InvalidValueError, match=words):
+        make_task().finetune(**settings)
+
+
+def test_training_lists_every_problem_at_once() -> None:
+    with pytest.raises(InvalidValueError, match=r"weight_decay=-1.*warmup=2.*accumulate=0"):
+        Training(weight_decay=-1, warmup=2, accumulate=0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [(["a"], "at least two"), (["a", "a"], "got twice: a"), ("ab", "expected several names")],
+)
+def test_classes_that_cannot_be_meant_are_refused(classes, words) -> None:
+    with pytest.raises(ClassError, match=words):
+        ImageClassifier("mealkit_tiny", classes=classes, pretrained=False)
+
+
+def test_arguments_beside_a_finished_backbone_are_refused() -> None:
+    backbone = create("mealkit_tiny", pretrained=False)
+    with pytest.raises(InvalidValueError, match="size= beside a backbone that is already built"):
+        ImageClassifier(backbone, classes=["a", "b"], size=64)
+
+
+def test_data_with_other_classes_are_refused(make_task: Make, shapes: Path) -> None:
+    (shapes / "circle").rename(shapes / "oval")
+    with pytest.raises(InvalidValueError, match="oval"):
+        make_task().finetune(ImageData.from_folders(shapes))
+
+
+def test_finetuning_without_data_says_what_to_do() -> None:
+    task = ImageClassifier("mealkit_tiny", classes=["a", "b"], pretrained=False)
+    with pytest.raises(NoDataError, match=r"task.finetune\(data\)"):
+        task.finetune()
+    with pytest.raises(NoDataError, match=r"task.evaluate\("):
+        task.evaluate()
+
+
+# Sources.
+
+
+def test_every_source_makes_a_task(photos: Path, tmp_path: Path) -> None:
+    paths = sorted((photos / "train").glob("*/*"))
+    labels = [path.parent.name for path in paths]
+    frame = pd.DataFrame({"path": map(str, paths), "kind": labels})
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    arrays = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    rows = list(zip(arrays, labels, strict=True))
+    net = {"backbone": "mealkit_tiny", "pretrained": False}
+    tasks = [
+        ImageClassifier.from_folders(photos / "train", **net),
+        ImageClassifier.from_files(paths, labels, **net),
+        ImageClassifier.from_csv(tmp_path / "all.csv", image="path", label="kind", **net),
+        ImageClassifier.from_data_frame(frame, image="path", label="kind", **net),
+        ImageClassifier.from_arrays(arrays, labels, **net),
+        ImageClassifier.from_dataset(rows, **net),
+    ]
+    for task in tasks:
+        assert task.classes == ("circle", "square", "triangle")
+        assert len(task.data.train) + len(task.data.val) == 36
+
+
+def test_arrays_of_four_channels_make_a_net_of_four_channels() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 4), dtype=np.uint8)
+    task = ImageClassifier.from_arrays(
+        images, [0, 1] * 6, backbone="mealkit_tiny", pretrained=False
+    )
+    assert task.input_spec.in_chans == 4
+    task.finetune(epochs=1)
+    assert task.predict(images).probabilities.shape == (12, 2)
+
+
+def test_size_is_changed_for_net_and_data(photos: Path) -> None:
+    task = ImageClassifier.from_folders(
+        photos / "train", backbone="mealkit_tiny", pretrained=False, size=48
+    )
+    task.data.prepare(task.input_spec)
+    assert task.data.train.__getitems__([0])["image"].shape == (1, 3, 48, 48)
+
+
+# Predictions.
+
+
+@pytest.fixture
+def server(photos: Path) -> Iterator[str]:
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(photos))
+    handler.log_message = lambda *args: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+def test_every_form_of_a_picture_gets_the_same_answer(
+    tuned: ImageClassifier, photos: Path, server: str
+) -> None:
+    path = sorted((photos / "test/square").glob("*"))[0]
+    image = Image.open(path)
+    array = np.asarray(image)
+    forms = [
+        path,
+        str(path),
+        path.read_bytes(),
+        image,
+        array,
+        torch.from_numpy(array.copy()).permute(2, 0, 1),
+        f"{server}/test/square/{path.name}",
+    ]
+    answers = [tuned.predict(form).probabilities[0] for form in forms]
+    for answer in answers:
+        assert np.allclose(answer, answers[0], atol=1e-5)
+    together = tuned.predict(forms)
+    assert np.allclose(together.probabilities, answers[0], atol=1e-5)
+
+
+def test_rows_come_in_input_order_and_do_not_depend_on_the_batch(
+    tuned: ImageClassifier, photos: Path
+) -> None:
+    paths = sorted((photos / "test").glob("*/*"))[::-1]
+    one_by_one = np.concatenate([tuned.predict(path).probabilities for path in paths])
+    batched = tuned.predict(paths, batch_size=5)
+    assert batched.inputs == tuple(map(str, paths))
+    assert np.allclose(batched.probabilities, one_by_one, atol=1e-5)
+    assert np.allclose(batched.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_a_folder_and_a_frame_are_predicted(tuned: ImageClassifier, photos: Path) -> None:
+    folder = tuned.predict(photos / "test")
+    assert len(folder) == 12
+    frame = pd.DataFrame({"file": folder.inputs, "note": "x"})
+    answer = tuned.predict(frame, image="file").to_frame()
+    assert list(answer.columns) == ["input", "label", "probability", *tuned.classes]
+    assert answer["label"].tolist() == folder.labels
+
+
+def test_one_unreadable_picture_raises_and_among_others_is_an_error_row(
+    tuned: ImageClassifier, photos: Path, tmp_path: Path
+) -> None:
+    good = next((photos / "test/circle").iterdir())
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(good.read_bytes()[:200])
+    for single in (broken, tmp_path / "absent.jpg"):
+        with pytest.raises(UnreadableError, match=single.name):
+            tuned.predict(single)
+    rows = tuned.predict([broken, good, tmp_path / "absent.jpg"])
+    assert [row.label is None for row in rows] == [True, False, True]
+    assert [row.error is None for row in rows] == [False, True, False]
+    assert "error" in rows.to_frame().columns
+    nothing = tuned.predict([broken, broken])
+    assert nothing.labels == [None, None]
+
+
+def test_nothing_to_predict_is_an_error(tuned: ImageClassifier, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoDataError):
+        tuned.predict(tmp_path / "empty")
+    with pytest.raises(NoDataError):
+        tuned.predict([])
+
+
+def test_lightning_predicts_the_same(tuned: ImageClassifier, data: ImageData) -> None:
+    data.prepare(tuned.input_spec)
+    trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    outputs = trainer.predict(tuned, data.test_dataloader())
+    ours = tuned.predict(list(data.test.ids))
+    theirs = torch.cat([output["probabilities"] for output in outputs]).numpy()
+    order = torch.cat([output["index"] for output in outputs]).numpy()
+    assert np.allclose(ours.probabilities[order], theirs, atol=1e-6)
+
+
+# Evaluation and embeddings.
+
+
+def test_evaluation_counts_by_hand(tuned: ImageClassifier, photos: Path) -> None:
+    evaluation = tuned.evaluate(photos / "test")
+    paths = sorted((photos / "test").glob("*/*"))
+    predicted = tuned.predict(paths).labels
+    right = [path.parent.name == label for path, label in zip(paths, predicted, strict=True)]
+    assert evaluation.metrics["accuracy"] == pytest.approx(np.mean(right))
+    matrix = evaluation.confusion_frame()
+    for path, label in zip(paths, predicted, strict=True):
+        matrix.loc[path.parent.name, label] -= 1
+    assert (matrix == 0).all(axis=None)
+
+
+def test_evaluation_accepts_a_part_of_the_classes(tuned: ImageClassifier, photos: Path) -> None:
+    (photos / "test/circle").rename(photos / "circle")
+    evaluation = tuned.evaluate(photos / "test")
+    assert evaluation.confusion[0].sum() == 0
+    assert np.isnan(evaluation.to_frame().loc["circle", "recall"])
+
+
+def test_evaluation_refuses_an_unknown_class(tuned: ImageClassifier, photos: Path) -> None:
+    (photos / "test/circle").rename(photos / "test/oval")
+    with pytest.raises(ClassError, match="oval"):
+        tuned.evaluate(photos / "test")
+
+
+def test_evaluation_says_what_it_could_not_read(tuned: ImageClassifier, photos: Path) -> None:
+    next((photos / "test/circle").iterdir()).write_text("no picture")
+    evaluation = tuned.evaluate(photos / "test")
+    assert evaluation.num_unreadable == 1
+    assert evaluation.confusion.sum() == 11
+
+
+def test_embeddings_are_what_the_head_sees(tuned: ImageClassifier, photos: Path) -> None:
+    paths = sorted((photos / "test").glob("*/*"))
+    embeddings = tuned.embed(paths)
+    assert embeddings.values.shape == (12, tuned.backbone.num_features)
+    assert embeddings.ids == tuple(map(str, paths))
+    logits = embeddings.values @ tuned.head[1].weight.detach().numpy().T
+    logits += tuned.head[1].bias.detach().numpy()
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    expected = shifted / shifted.sum(1, keepdims=True)
+    assert np.allclose(expected, tuned.predict(paths).probabilities, atol=1e-4)
+
+
+# Backbones of every origin.
+
+
+def test_a_task_is_a_backbone_for_another_task(tuned: ImageClassifier, photos: Path) -> None:
+    other = ImageClassifier(tuned, classes=["x", "y"])
+    assert other.backbone is not tuned.backbone
+    paths = sorted((photos / "test").glob("*/*"))
+    assert np.array_equal(other.embed(paths).values, tuned.embed(paths).values)
+
+
+def test_a_module_of_the_user_is_a_backbone(photos: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 6, 3)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.conv(image).relu()
+
+    backbone = create(Net(), ImageDataSpec(size=20))
+    task = ImageClassifier.from_folders(photos / "train", backbone=backbone)
+    assert task.backbone.num_features == 6
+    task.finetune(epochs=1)
+    assert len(task.predict(photos / "test")) == 12
+
+
+# Run folders.
+
+
+def test_a_run_leaves_settings_history_curves_and_the_task(make_task: Make, tmp_path: Path) -> None:
+    task = make_task()
+    history = task.finetune(epochs=2, run=tmp_path / "runs/one")
+    folder = tmp_path / "runs/one"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"settings.json", "history.csv", "curves.png", "task"}
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "history.csv"), history.to_frame())
+    loaded = mealkit.load(folder / "task", backbone=type(task.backbone.net)())
+    assert loaded.classes == task.classes
+
+
+def test_a_run_is_never_overwritten(make_task: Make, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/notes.txt").write_text("keep me")
+    task = make_task()
+    before = copy.deepcopy(task.state_dict())
+    with pytest.raises(RunError, match="not empty"):
+        task.finetune(epochs=1, run=tmp_path / "old")
+    assert (tmp_path / "old/notes.txt").read_text() == "keep me"
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())

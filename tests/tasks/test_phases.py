@@ -1,0 +1,180 @@
+"""What trains when, on a real fit: weights, batch statistics, caches, rates."""
+
+import copy
+import logging
+from collections.abc import Callable
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from mealkit import ImageClassifier, ImageData, Training
+from mealkit.tasks.running import encode
+
+Make = Callable[..., ImageClassifier]
+
+
+def snapshot(task: ImageClassifier) -> dict[str, torch.Tensor]:
+    return copy.deepcopy(task.backbone.state_dict())
+
+
+def changed(task: ImageClassifier, before: dict[str, torch.Tensor]) -> set[str]:
+    return {n for n, v in task.backbone.state_dict().items() if not torch.equal(v, before[n])}
+
+
+class Watch(pl.Callback):
+    """Notes at every training batch which blocks train and which modules are in train mode."""
+
+    def __init__(self) -> None:
+        self.open: list[list[bool]] = []
+        self.norms_train: list[bool] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        named = dict(pl_module.backbone.named_parameters())
+        self.open.append(
+            [
+                all(named[n].requires_grad for n in block.parameters)
+                for block in pl_module.backbone.blocks
+            ]
+        )
+        norms = [m for m in pl_module.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.norms_train.append(any(m.training for m in norms))
+
+
+def test_freeze_leaves_weights_and_batch_statistics_bit_identical(make_task: Make) -> None:
+    task = make_task()
+    before = snapshot(task)
+    head = copy.deepcopy(task.head.state_dict())
+    task.finetune(epochs=2, strategy="freeze")
+    assert changed(task, before) == set()
+    assert not torch.equal(task.head[1].weight, head["1.weight"])
+
+
+def test_freeze_with_augmentation_trains_the_head_without_a_cache(make_task: Make) -> None:
+    task = make_task()
+    task.data.augment = "light"
+    before = snapshot(task)
+    task.finetune(epochs=2, strategy="freeze")
+    assert changed(task, before) == set()
+    assert task.head[1].weight.abs().sum() > 0
+    # 2 epochs x 36 training pictures, and 12 validation pictures after each
+    assert task.backbone.net.num_forwards >= 2 * (36 + 12)
+
+
+def test_full_moves_weights_and_keeps_batch_statistics_of_a_pretrained_net(make_task: Make) -> None:
+    task = make_task()
+    before = snapshot(task)
+    task.finetune(epochs=1, strategy="full")
+    moved = changed(task, before)
+    assert {name for name in moved if "running" in name or "num_batches" in name} == set()
+    weights = {name for name, _ in task.backbone.named_parameters()}
+    assert weights - moved <= {n for n in weights if n.endswith("bias")}
+
+
+@pytest.mark.parametrize("setting", ["auto", "moving"])
+def test_batch_statistics_move_without_pretraining_or_when_asked(
+    make_task: Make, setting: str
+) -> None:
+    task = make_task(pretrained=setting == "moving")
+    before = snapshot(task)
+    task.finetune(epochs=1, strategy="full", training=Training(batch_norm=setting))
+    assert any("running_mean" in name for name in changed(task, before))
+
+
+def test_gradual_opens_blocks_epoch_by_epoch(make_task: Make) -> None:
+    task, watch = make_task(), Watch()
+    count = len(task.backbone.blocks)
+    task.finetune(epochs=count + 1, strategy="gradual", batch_size=36, callbacks=[watch])
+    expected = [[block >= count - epoch for block in range(count)] for epoch in range(count + 1)]
+    assert watch.open == expected
+
+
+def test_modes_hold_after_validation(make_task: Make) -> None:
+    watch = Watch()
+    make_task().finetune(epochs=3, strategy="full", batch_size=36, callbacks=[watch])
+    assert watch.norms_train == [False] * 3
+    watch = Watch()
+    make_task(pretrained=False).finetune(
+        epochs=3, strategy="full", batch_size=36, callbacks=[watch]
+    )
+    assert watch.norms_train == [True] * 3
+
+
+def test_a_frozen_backbone_runs_once_per_picture(make_task: Make) -> None:
+    task = make_task()
+    task.backbone.net.num_forwards = 0
+    task.finetune(epochs=4, strategy="freeze")
+    assert task.backbone.net.num_forwards == 36 + 12  # train and validation
+
+
+def test_cached_features_equal_the_uncached_path(make_task: Make, data: ImageData) -> None:
+    task = make_task().eval()
+    data.prepare(task.input_spec)
+    loader = data.train_dataloader()
+    features, present = encode(task, loader)
+    assert present.all()
+    loader.fetch.cache(features, present)
+    cached = next(iter(loader))
+    loader.fetch.uncache()
+    plain = loader.fetch.__getitems__(cached["index"].tolist())
+    with torch.no_grad():
+        assert torch.allclose(task(cached), task(plain), atol=1e-5)
+        assert (task.features(plain) - cached["features"]).abs().max() < 1e-5
+
+
+def test_the_same_frozen_run_gives_the_same_head_with_and_without_workers(make_task: Make) -> None:
+    first, second = make_task(), make_task()
+    first.finetune(epochs=1, strategy="freeze")
+    second.data.num_workers = 2
+    second.finetune(epochs=1, strategy="freeze")
+    assert torch.allclose(first.head[1].weight, second.head[1].weight, atol=1e-6)
+
+
+def test_nothing_stays_frozen_or_cached_after_a_run(make_task: Make) -> None:
+    task = make_task()
+    task.finetune(epochs=1, strategy="freeze")
+    assert all(parameter.requires_grad for parameter in task.parameters())
+
+
+def test_nothing_stays_frozen_after_a_failure(make_task: Make) -> None:
+    class Fail(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            raise RuntimeError("the disk is on fire")
+
+    task = make_task()
+    with pytest.raises(RuntimeError, match="on fire"):
+        task.finetune(epochs=1, strategy="freeze", callbacks=[Fail()])
+    assert all(parameter.requires_grad for parameter in task.parameters())
+    assert task.data.batch_size == 12
+
+
+def test_what_trains_when_is_said_before_the_first_step(
+    make_task: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="mealkit"):
+        make_task().finetune(epochs=3, strategy="freeze_unfreeze", lr=1e-3)
+    (table,) = [text for text in caplog.messages if text.startswith("Training by")]
+    lines = table.splitlines()
+    assert "freeze_unfreeze, AdamW at 0.001" in lines[0]
+    assert lines[2].split() == ["1", "head", "solved", "features", "computed", "once"]
+    assert lines[3].split()[:3] == ["2-3", "head", "+"]
+    assert caplog.messages.index(table) < next(
+        place for place, text in enumerate(caplog.messages) if text.startswith("epoch 1/3")
+    )
+
+
+def test_plain_lightning_gets_strategy_and_best_weights(make_task: Make, data: ImageData) -> None:
+    task = make_task().plan_training(strategy="freeze")
+    before = snapshot(task)
+    trainer = pl.Trainer(
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, datamodule=data)
+    assert changed(task, before) == set()
+    assert task.head[1].weight.abs().sum() > 0
+    assert trainer.callback_metrics["val/accuracy"] > 0.5

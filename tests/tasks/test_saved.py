@@ -1,0 +1,182 @@
+"""Saved tasks come back as they were: in another process, without network, data or pickle."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import mealkit
+from mealkit import ImageClassifier
+from mealkit.errors import BackboneError, NoDataError, SavedTaskError
+
+Make = Callable[..., ImageClassifier]
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+@pytest.fixture
+def tiny(photos: Path) -> ImageClassifier:
+    task = ImageClassifier.from_folders(photos / "train", backbone="mealkit_tiny", pretrained=False)
+    task.finetune(epochs=1, strategy="freeze")
+    return task
+
+
+def test_another_process_predicts_the_same(
+    tiny: ImageClassifier, photos: Path, tmp_path: Path
+) -> None:
+    paths = sorted(map(str, (photos / "test").glob("*/*")))
+    expected = tiny.predict(paths).probabilities
+    tiny.save(tmp_path / "ants")
+    moved = (tmp_path / "ants").rename(tmp_path / "moved")
+    script = tmp_path / "predict.py"
+    script.write_text(
+        "import json, sys, builtins\n"
+        "sys.modules['pickle_blocked'] = None\n"
+        "import mealkit, torch\n"
+        "torch.set_num_threads(1)\n"
+        f"task = mealkit.load({str(moved)!r})\n"
+        f"answer = task.predict({paths!r})\n"
+        "print(json.dumps([answer.labels, answer.probabilities.tolist()]))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    labels, probabilities = json.loads(answer.stdout)
+    assert labels == tiny.predict(paths).labels
+    assert np.abs(np.array(probabilities) - expected).max() < 1e-6
+
+
+def test_a_saved_task_holds_json_and_tensors_only(tiny: ImageClassifier, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "ants")
+    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "task.json"]
+    saved = json.loads((folder / "task.json").read_text())
+    assert saved["data"]["classes"] == ["circle", "square", "triangle"]
+    assert saved["backbone"]["config"]["name"] == "mealkit_tiny.v1"
+    assert set(load_file(folder / "model.safetensors")) == {
+        name for name in tiny.state_dict() if name.startswith(("backbone.", "head."))
+    }
+
+
+def test_loading_never_unpickles(
+    tiny: ImageClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save(tmp_path / "ants")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something was unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    assert mealkit.load(tmp_path / "ants").classes == tiny.classes
+
+
+def test_a_task_is_replaced_as_a_whole_and_other_folders_are_left_alone(
+    tiny: ImageClassifier, tmp_path: Path
+) -> None:
+    tiny.save(tmp_path / "ants")
+    tiny.save(tmp_path / "ants")
+    assert mealkit.load(tmp_path / "ants").classes == tiny.classes
+    (tmp_path / "photos-of-mine").mkdir()
+    (tmp_path / "photos-of-mine/1.jpg").write_text("x")
+    with pytest.raises(SavedTaskError, match=r"holds 1\.jpg"):
+        tiny.save(tmp_path / "photos-of-mine")
+    assert [path.name for path in (tmp_path / "photos-of-mine").iterdir()] == ["1.jpg"]
+    leftovers = [path.name for path in tmp_path.iterdir() if path.name.startswith(".mealkit")]
+    assert leftovers == []
+
+
+@pytest.mark.parametrize("what", ["absent", "empty", "no tensors"])
+def test_what_is_no_saved_task_is_refused(tiny: ImageClassifier, tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "ants"
+    if what != "absent":
+        tiny.save(folder)
+        (folder / "model.safetensors").unlink()
+    if what == "empty":
+        (folder / "task.json").unlink()
+    with pytest.raises(SavedTaskError, match="no saved task"):
+        mealkit.load(folder)
+
+
+def test_a_newer_format_is_refused_with_what_to_do(tiny: ImageClassifier, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "ants")
+    saved = json.loads((folder / "task.json").read_text())
+    saved |= {"format": 99, "mealkit": "9.0"}
+    (folder / "task.json").write_text(json.dumps(saved))
+    with pytest.raises(SavedTaskError, match=r"format 99 by mealkit 9.0.*pip install -U mealkit"):
+        mealkit.load(folder)
+
+
+def test_damage_is_named(tiny: ImageClassifier, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "ants")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SavedTaskError, match=r"model\.safetensors is damaged"):
+        mealkit.load(folder)
+    (folder / "model.safetensors").write_bytes(whole)
+    (folder / "task.json").write_text("{")
+    with pytest.raises(SavedTaskError, match=r"task\.json is damaged"):
+        mealkit.load(folder)
+
+
+def test_a_missing_tensor_is_named(tiny: ImageClassifier, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "ants")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["head.1.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(SavedTaskError, match=r"missing \['head.1.bias'\]"):
+        mealkit.load(folder)
+
+
+def test_a_loaded_task_has_no_data_and_says_so(tiny: ImageClassifier, tmp_path: Path) -> None:
+    loaded = mealkit.load(tiny.save(tmp_path / "ants"))
+    with pytest.raises(NoDataError, match="saved tasks do not carry any"):
+        loaded.finetune()
+    assert len(loaded.finetune(tiny.data, epochs=1)) == 1
+
+
+def test_precision_is_recorded(tiny: ImageClassifier, tmp_path: Path) -> None:
+    tiny.precision = "bf16-mixed"
+    assert mealkit.load(tiny.save(tmp_path / "ants")).precision == "bf16-mixed"
+
+
+def test_a_module_of_the_user_is_passed_to_load(make_task: Make, tmp_path: Path) -> None:
+    task = make_task()
+    task.finetune(epochs=1, strategy="freeze")
+    folder = task.save(tmp_path / "own")
+    with pytest.raises(BackboneError, match="backbone="):
+        mealkit.load(folder)
+    net: nn.Module = type(task.backbone.net)()
+    loaded = mealkit.load(folder, backbone=net)
+    paths = list(task.data.test.ids)
+    assert np.allclose(
+        loaded.predict(paths).probabilities, task.predict(paths).probabilities, atol=1e-6
+    )
+
+
+def test_a_saved_task_is_a_backbone(tiny: ImageClassifier, photos: Path, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "ants")
+    other = ImageClassifier(str(folder), classes=["x", "y"])
+    paths = list(tiny.data.val.ids)
+    assert np.array_equal(other.embed(paths).values, tiny.embed(paths).values)
+
+
+@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("*/")), ids=lambda path: path.name)
+def test_golden_tasks_of_earlier_versions_predict_what_they_did(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "task", copy)
+    expected = json.loads((folder / "expected.json").read_text())
+    predictions = mealkit.load(copy).predict([folder / name for name in expected])
+    assert np.allclose(predictions.probabilities, list(expected.values()), atol=1e-5)
+
+
+def test_there_is_a_golden_task() -> None:
+    assert len(list(GOLDEN.glob("*/task/task.json"))) >= 1

@@ -1,0 +1,119 @@
+"""Every benchmark runs from its command, on a few drawn pictures; the numbers are not judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run_quickly(name: str, tmp_path: Path, *more: str) -> tuple[dict, str]:
+    """Run a benchmark as its first lines say, and answer with its raw results and its report."""
+    file = tmp_path / "raw.json"
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / name), "--quick", "--no-peer", "--json", file, *more],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(file.read_text())
+    known = results["environment"]
+    assert known["quick"]
+    assert known["cpu"]
+    assert known["versions"]["torch"]
+    assert known["command"].startswith(f"python benchmarks/{name} --quick")
+    assert f"`{known['command']}`" in done.stdout
+    assert "|---|" in done.stdout
+    assert "these are no results" in done.stdout
+    return results, done.stdout
+
+
+@pytest.mark.slow
+def test_freeze_counts_one_backbone_pass_per_image(tmp_path: Path) -> None:
+    results, _ = run_quickly("image_freeze.py", tmp_path)
+    (run,) = results["runs"]["mealkit"]
+    assert run["num_images"] == 24
+    assert run["forwards_per_image"] == 1
+    assert len(run["epoch_seconds"]) == 3
+    assert 0 <= run["accuracy"] <= 1
+    summary = results["summary"]
+    assert summary["forwards_per_image"] == 1
+    assert summary["accuracy"] == run["accuracy"]
+    later = max(run["epoch_seconds"][1:]) / run["epoch_seconds"][0]
+    assert summary["later_epochs_over_first"] == pytest.approx(later)
+    assert 0 < sum(run["epoch_seconds"]) <= run["seconds"]
+
+
+@pytest.mark.slow
+def test_finetune_measures_ours_and_an_untrained_net(tmp_path: Path) -> None:
+    results, _ = run_quickly("image_finetune.py", tmp_path)
+    assert set(results["runs"]) == {"ours", "scratch"}
+    for runs in results["runs"].values():
+        assert len(runs) == 1
+        assert len(runs[0]["epoch_seconds"]) == 5
+        assert runs[0]["peak_mib"] > 100
+    assert 0 <= results["summary"]["ours"]["accuracy"] <= 1
+
+
+@pytest.mark.slow
+def test_finetune_options_reach_the_run_and_select_leaves_test_alone(tmp_path: Path) -> None:
+    more = ("--only", "ours", "--select", "--epochs", "2", "--lr", "0.0123", "--strategy", "full")
+    more += ("--augment", "none", "--label-smoothing", "0", "--batch-size", "8")
+    results, report = run_quickly("image_finetune.py", tmp_path, *more)
+    (run,) = results["runs"]["ours"]
+    assert run["lr"] == 0.0123
+    assert len(run["epoch_seconds"]) == 2
+    assert run["forwards_per_image"] == 2
+    assert run["accuracy"] == max(run["val_accuracies"])
+    assert "validation accuracy" in report
+    assert "test accuracy" not in report
+
+
+@pytest.mark.slow
+def test_full_measures_the_epoch_and_the_step_of_every_side(tmp_path: Path) -> None:
+    results, _ = run_quickly("image_full.py", tmp_path)
+    epoch, step = results["runs"]["epoch"], results["runs"]["step"]
+    assert set(epoch) == {"mealkit", "same", "plain"}
+    assert set(step) == {"mealkit", "plain"}
+    for runs in (epoch, step):
+        assert all(run["peak_mib"] > 100 for side in runs.values() for run in side)
+    assert all(side[0]["num_images"] == 24 for side in epoch.values())
+    assert epoch["mealkit"][0]["forwards_per_image"] == 1
+    assert step["plain"][0]["precision"] == epoch["plain"][0]["precision"] == "32-true"
+    assert epoch["same"][0]["precision"] == epoch["mealkit"][0]["precision"]
+    ratio = epoch["mealkit"][0]["seconds"] / epoch["same"][0]["seconds"]
+    assert results["summary"]["epoch"]["same"]["seconds_ratio"] == pytest.approx(ratio)
+
+
+@pytest.mark.slow
+def test_predict_agrees_with_a_plain_loop_at_fp32(tmp_path: Path) -> None:
+    results, _ = run_quickly("image_predict.py", tmp_path)
+    summary = results["summary"]
+    assert set(summary) == {"mealkit", "mealkit fp32", "plain loop"}
+    assert summary["mealkit fp32"]["same_labels"] >= 0.995
+    assert summary["plain loop"]["same_labels"] == 1
+    assert summary["plain loop"]["num_classes_answered"] >= 5  # else agreement would say nothing
+    assert summary["mealkit"]["mealkit_times_as_fast"] == 1
+    assert all(values["images_per_second"] > 0 for values in summary.values())
+
+
+def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "image_freeze.py"), "--shared", tmp_path, "--no-peer"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "cifar10-subset.zip is absent" in done.stderr
