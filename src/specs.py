@@ -76,8 +76,8 @@ class ImageSpec(InputSpec):
 
     The picture is resized so that its shorter side is ``size / crop_pct`` and the middle ``size``
     is cut out (``crop_mode="center"``); ``squash`` resizes without keeping the aspect; ``border``
-    fits the longer side and fills the rest with the mean colour. Scaling to [0, 1], minus ``mean``, over
-    ``std`` follows inside the task, so that batches stay ``uint8``.
+    fits the longer side and fills the rest with the mean colour. Scaling to [0, 1], minus ``mean``,
+    over ``std`` follows inside the task, so that batches stay ``uint8``.
 
     Args:
         size: Height and width in pixels.

@@ -285,3 +285,10 @@ class ImageData(Data):
     def caches(self) -> bool:
         """Whether a frozen backbone may be run once per picture."""
         return self.augment is None or resolve(self.augment) is None
+
+    @property
+    def sees(self) -> str:
+        """What a training batch holds, in words for the table of what trains when."""
+        if self.augment is None or isinstance(self.augment, str):
+            return f"pictures, augmentation {self.augment or 'light'!r}"
+        return f"pictures, augmented by {getattr(self.augment, '__name__', repr(self.augment))}"

@@ -243,6 +243,11 @@ class Data(pl.LightningDataModule):
         """Whether a frozen backbone may be run once per input: inputs are the same each epoch."""
         return True
 
+    @property
+    def sees(self) -> str:
+        """What a training batch holds, in words for the table of what trains when."""
+        return "inputs as they are"
+
 
 def _as_it_is(batch: Any) -> Any:  # Any: what a DataLoader hands to its collate function
     return batch

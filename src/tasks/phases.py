@@ -125,6 +125,8 @@ class Phases(pl.Callback):
     def _table(self, trainer: pl.Trainer) -> str:
         schedule, task = self._get_schedule(), self._task
         cached = task.caches_features(trainer)
+        data = getattr(trainer, "datamodule", None)
+        inputs = data.sees if isinstance(data, Data) else "batches of your loader"
         lines = [f"{'epochs':<8} {'trains':<22} {'rate':<20} {'sees'}"]
         for first, last, row in schedule.phases():
             epochs = f"{first + 1}" if first == last else f"{first + 1}-{last + 1}"
@@ -134,10 +136,10 @@ class Phases(pl.Callback):
             low, high = min(open_blocks, default=1.0), max([*open_blocks, 1.0])
             rate = f"{task.plan.lr * high:.2g}"
             rate = f"{task.plan.lr * low:.2g} to {rate}" if low < high else rate
-            sees = task.sees(trainer, cached=solved)
+            sees = "features computed once" if solved else inputs
             lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")
         norm = "frozen" if task.freezes_batch_norm else "moving"
-        head = f"Training by {task.plan}, {task.precision}, batch statistics {norm}:"
+        head = f"Training by {task.plan}, {trainer.precision}, batch statistics {norm}:"
         return "\n  ".join([head, *lines])
 
 

@@ -127,7 +127,8 @@ def _read(path: Path) -> Mapping[str, Any]:
     if number > FORMAT:
         raise SavedTaskError(
             f"{path} was saved in format {number} by mealkit {saved.get('mealkit')}; this is "
-            f"mealkit {__version__}, which reads formats up to {FORMAT}. Run: pip install -U mealkit"
+            f"mealkit {__version__}, which reads formats up to {FORMAT}. "
+            "Run: pip install -U mealkit"
         )
     return saved
 

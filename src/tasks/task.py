@@ -226,10 +226,6 @@ class Task(pl.LightningModule):
         """Whether frozen epochs run the backbone once and solve the head on its features."""
         return is_cacheable(trainer)
 
-    def sees(self, trainer: pl.Trainer, *, cached: bool) -> str:
-        """Say for the printed table what a phase is trained on."""
-        return "features computed once" if cached else "inputs"
-
     def setup(self, stage: str) -> None:
         """Tell the data what the backbone wants, and check that they fit together."""
         data = getattr(self.trainer, "datamodule", None)

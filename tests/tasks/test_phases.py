@@ -159,6 +159,7 @@ def test_what_trains_when_is_said_before_the_first_step(
     assert "freeze_unfreeze, AdamW at 0.001" in lines[0]
     assert lines[2].split() == ["1", "head", "solved", "features", "computed", "once"]
     assert lines[3].split()[:3] == ["2-3", "head", "+"]
+    assert lines[3].endswith("pictures, augmentation 'light'")
     assert caplog.messages.index(table) < next(
         place for place, text in enumerate(caplog.messages) if text.startswith("epoch 1/3")
     )
