@@ -7,12 +7,16 @@ import random
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 # Set before anything imports huggingface_hub, which reads them once, at import.
 CACHE = Path(tempfile.mkdtemp(prefix="mealkit-tests-"))
@@ -94,6 +98,23 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data: {folder / 'data'} is absent; set MEALKIT_SHARED to its parent")
     return folder
+
+
+@pytest.fixture
+def bare_trainer() -> Callable[[int], Trainer]:
+    """Make a Trainer as a user would who wants nothing around it."""
+    from pytorch_lightning import Trainer
+
+    def make(max_epochs: int) -> Trainer:
+        return Trainer(
+            max_epochs=max_epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    return make
 
 
 def draw_shape(kind: str, rng: random.Random) -> Image.Image:

@@ -58,6 +58,12 @@ class Phases(pl.Callback):
             for loader in _loaders(trainer):
                 loader.fetch.uncache()
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count a backbone that has been trained as pretrained from now on."""
+        schedule = self._get_schedule()
+        if schedule.num_frozen_epochs < schedule.num_epochs:
+            self._task.backbone.pretrained = True
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave nothing frozen behind, and free the features."""
         for parameter in self._task.parameters():

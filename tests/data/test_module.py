@@ -1,6 +1,7 @@
 """Loaders of every kind of data: order, position, what failed, cached features."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from mealkit.data import Data, EpochSampler, Fetch, Loader, Report
 from mealkit.errors import InvalidValueError, NoDataError
 from mealkit.specs import ImageDataSpec, ImageSpec
 
+BareTrainer = Callable[[int], pl.Trainer]
 SPEC = ImageSpec(size=(4, 4))
 
 
@@ -160,7 +162,7 @@ def test_loading_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_lightning_keeps_our_sampler_and_tells_it_the_epoch() -> None:
+def test_lightning_keeps_our_sampler_and_tells_it_the_epoch(bare_trainer: BareTrainer) -> None:
     class Model(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -177,13 +179,7 @@ def test_lightning_keeps_our_sampler_and_tells_it_the_epoch() -> None:
             return torch.optim.SGD(self.parameters(), 0.1)
 
     model = Model()
-    trainer = pl.Trainer(
-        max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = bare_trainer(2)
     trainer.fit(model, train_dataloaders=make(8).train_dataloader())
     assert model.epochs == [0, 0, 1, 1]
 

@@ -28,6 +28,7 @@ from mealkit.errors import (
 from mealkit.specs import ImageDataSpec
 
 Make = Callable[..., ImageClassifier]
+BareTrainer = Callable[[int], pl.Trainer]
 
 
 @pytest.fixture
@@ -101,6 +102,15 @@ def test_a_second_finetune_goes_on_from_the_current_weights(make_task: Make) -> 
     assert task.evaluate().metrics["loss"] == pytest.approx(first, abs=0.05)
 
 
+def test_a_net_trained_from_nothing_counts_as_pretrained_afterwards(make_task: Make) -> None:
+    task = make_task(pretrained=False)
+    assert task.plan_training().plan.strategy(0, 5, 0, 3) == 1.0  # full
+    task.finetune(epochs=1)
+    assert task.backbone.pretrained
+    assert ImageClassifier(task, classes=["x", "y"]).backbone.pretrained
+    assert task.plan_training().plan.strategy(0, 5, 0, 3) == 0.0  # freeze_unfreeze
+
+
 def test_without_validation_the_last_weights_stay(photos: Path, make_task: Make) -> None:
     task = make_task()
     data = ImageData.from_folders(photos / "train", split=0)
@@ -123,14 +133,10 @@ def test_logger_and_callbacks_of_the_user_are_added(make_task: Make, tmp_path: P
     assert {"train/loss", "val/accuracy"} <= set(rows.columns)
 
 
-def test_a_trainer_of_the_user_replaces_ours_and_keeps_its_callbacks(make_task: Make) -> None:
-    trainer = pl.Trainer(
-        max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+def test_a_trainer_of_the_user_replaces_ours_and_keeps_its_callbacks(
+    make_task: Make, bare_trainer: BareTrainer
+) -> None:
+    trainer = bare_trainer(2)
     history = make_task().finetune(trainer=trainer)
     assert len(history) == 2
     names = [type(callback).__name__ for callback in trainer.callbacks]
@@ -147,15 +153,11 @@ def test_a_trainer_beside_what_it_decides_is_refused(make_task: Make, more, name
         make_task().finetune(trainer=trainer, **more)
 
 
-def test_lightning_resumes_from_its_own_checkpoint(make_task: Make, tmp_path: Path) -> None:
+def test_lightning_resumes_from_its_own_checkpoint(
+    make_task: Make, bare_trainer: BareTrainer, tmp_path: Path
+) -> None:
     def fit(task: ImageClassifier, epochs: int, **more: object) -> None:
-        trainer = pl.Trainer(
-            max_epochs=epochs,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = bare_trainer(epochs)
         trainer.fit(task, datamodule=task.data, weights_only=True, **more)
         trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
 

@@ -165,16 +165,12 @@ def test_what_trains_when_is_said_before_the_first_step(
     )
 
 
-def test_plain_lightning_gets_strategy_and_best_weights(make_task: Make, data: ImageData) -> None:
+def test_plain_lightning_gets_strategy_and_best_weights(
+    make_task: Make, data: ImageData, bare_trainer: Callable[[int], pl.Trainer]
+) -> None:
     task = make_task().plan_training(strategy="freeze")
     before = snapshot(task)
-    trainer = pl.Trainer(
-        max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = bare_trainer(2)
     trainer.fit(task, datamodule=data)
     assert changed(task, before) == set()
     assert task.head[1].weight.abs().sum() > 0
