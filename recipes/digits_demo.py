@@ -38,6 +38,7 @@ def main(*, output: str = "demo-output", epochs: int = 5, most: int | None = Non
     task = ImageClassifier.from_folders(
         folder / "digits/train", test=folder / "digits/test", backbone="mealkit_tiny"
     )
+    task.data.augment = "none"  # a mirrored digit is another digit, or none
     history = task.finetune(epochs=epochs)
     evaluation = task.evaluate()
     print(evaluation)

@@ -25,10 +25,12 @@ def main(
     training = Training(weight_decay=0.1, label_smoothing=0.1, seed=1)
     history = task.finetune(epochs=epochs, batch_size=batch_size, lr=lr, training=training)
     tensors = {
-        name: value.half() if value.is_floating_point() else value
+        name.removeprefix("net."): (
+            value.half() if value.is_floating_point() else value
+        ).contiguous()
         for name, value in task.backbone.state_dict().items()
     }
-    save_file({name: value.contiguous() for name, value in tensors.items()}, output)
+    save_file(tensors, output)
     return history.best["val/accuracy"]
 
 
