@@ -30,6 +30,9 @@ from .running import BATCH_SIZE
 from .task import Task
 
 DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
+"""15.6 M parameters. Chosen by timm's published ImageNet table (results-imagenet.csv: 82.3 % top-1,
+against 71.5 % of resnet18.a1_in1k and 80.4 % of resnet50.a1_in1k with more parameters), not by a
+measurement of ours."""
 
 
 class Normalise(nn.Module):
