@@ -55,7 +55,7 @@ def main(*, output: str = "demo-output", epochs: int = 5, most: int | None = Non
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default="demo-output", help="folder for everything it writes")
-    parser.add_argument("--quick", action="store_true", help="fewer digits, one epoch less")
+    parser.add_argument("--quick", action="store_true", help="fewer digits, two epochs")
     given = parser.parse_args()
     accuracy = main(
         output=given.output, epochs=2 if given.quick else 5, most=400 if given.quick else None

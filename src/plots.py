@@ -59,5 +59,6 @@ def plot_history(history: History) -> Figure:
         if history.best_epoch is not None:
             axes.axvline(history.best_epoch + 1, color="grey", linestyle=":", label="kept")
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     return figure

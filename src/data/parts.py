@@ -202,8 +202,7 @@ def _check_duplicates(parts: Mapping[str, _Checked], report: Report) -> None:
             report.add(part.ids[row], f"an exact copy, labelled {labels}, of {where}")
     if num_across:
         _log.warning(
-            "%s images of one part are exact copies of images in another, which makes scores too "
-            "good; data.report lists them.",
+            "Exact copies between parts: %s, which makes scores too good; data.report lists them.",
             f"{num_across:,}",
         )
 

@@ -13,6 +13,7 @@ from ..data.module import Data, Loader
 from .probe import fit_probe
 from .running import encode
 from .strategies import Schedule
+from .training import PRECISIONS
 
 if TYPE_CHECKING:
     from .task import Task
@@ -39,6 +40,8 @@ class Phases(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from one known state; an earlier prediction left the task in eval mode."""
         self._task.train()
+        if trainer.precision in PRECISIONS:  # what it is trained in, it predicts in
+            self._task.precision = str(trainer.precision)
         self._schedule, self._solved = self._task.schedule(trainer), False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

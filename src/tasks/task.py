@@ -321,8 +321,14 @@ class Task(pl.LightningModule):
         """
         data = self._resolve_data(data)
         if trainer is not None:
+            settings, usual = training or Training(), Training()
             refuse_beside_trainer(
-                epochs=epochs, precision=precision, logger=logger, callbacks=callbacks or None
+                epochs=epochs,
+                precision=precision,
+                logger=logger,
+                callbacks=callbacks or None,
+                accumulate=None if settings.accumulate == usual.accumulate else 1,
+                clip_norm=None if settings.clip_norm == usual.clip_norm else 1,
             )
         self.plan_training(strategy=strategy, lr=lr, training=training)
         recorder = Recorder()
@@ -331,7 +337,6 @@ class Task(pl.LightningModule):
             self.precision = resolve_precision(precision or self.precision)
             num_epochs = 5 if epochs is None else epochs
         else:
-            self.precision = str(trainer.precision)
             num_epochs = trainer.max_epochs or -1
         if run is not None:
             own.append(RunFolder(Path(run), run_settings(self, data, num_epochs), recorder))

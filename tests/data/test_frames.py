@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from mealkit.data.frames import column, frame_kind, like
-from mealkit.errors import DataError, MissingPackageError
+from mealkit.errors import DataError
 
 
 class FakePolarsFrame:
@@ -69,9 +69,3 @@ def test_answers_come_in_kind(polars):
     answer = like("polars", {"a": [1]})
     assert isinstance(answer, FakePolarsFrame)
     assert answer["a"] == [1]
-
-
-def test_without_polars_its_answers_name_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(MissingPackageError, match="pip install"):
-        like("polars", {"a": [1]})

@@ -145,7 +145,12 @@ def test_a_trainer_of_the_user_replaces_ours_and_keeps_its_callbacks(
 
 @pytest.mark.parametrize(
     ("more", "name"),
-    [({"epochs": 3}, "epochs="), ({"precision": "32-true"}, "precision=")],
+    [
+        ({"epochs": 3}, "epochs="),
+        ({"precision": "32-true"}, "precision="),
+        ({"training": Training(accumulate=2)}, "accumulate="),
+        ({"training": Training(clip_norm=None)}, "clip_norm="),
+    ],
 )
 def test_a_trainer_beside_what_it_decides_is_refused(make_task: Make, more, name) -> None:
     trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False)
