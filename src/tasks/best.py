@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -31,8 +32,8 @@ class BestWeights(pl.Callback):
         in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if not in_fit or self.monitor not in metrics:
             return
-        loss = metrics.get("val/loss")
-        score = (float(metrics[self.monitor]), -float(loss) if loss is not None else 0.0)
+        loss = metrics.get("val/loss", torch.tensor(0.0))
+        score = (_worst_if_nan(float(metrics[self.monitor])), _worst_if_nan(-float(loss)))
         if score > self._score or not self._weights:
             self._score, self.epoch = score, trainer.current_epoch
             # clone, not .cpu(): on the CPU that would be the live weights themselves
@@ -63,3 +64,8 @@ class BestWeights(pl.Callback):
         score, loss = state_dict["score"]
         self._score, self.epoch = (float(score), float(loss)), state_dict["epoch"]
         self._weights = state_dict["weights"]
+
+
+def _worst_if_nan(score: float) -> float:
+    """Rank what diverged last: NaN is neither above nor below any number."""
+    return -math.inf if math.isnan(score) else score
