@@ -16,6 +16,9 @@ from torch.nn import functional
 PENALTIES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 """L2 penalties tried, relative to the mean cross-entropy."""
 
+PATIENCE = 2
+"""Penalties in a row that are no better than the best before the search ends."""
+
 MAX_ROWS = 20_000
 """Rows that choose the penalty; with more, a seeded sample of them does."""
 
@@ -55,30 +58,38 @@ def fit_probe(
     std = features.std(0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp_min(1e-12), std, torch.ones_like(std))
     scaled = (features - mean) / std
-    penalty, accuracy = _choose(scaled, targets, num_classes, num_folds, seed)
-    weight, bias = _solve(scaled, targets, num_classes, penalty, None, max_iter=200)
+    penalty, accuracy, start = _choose(scaled, targets, num_classes, num_folds, seed)
+    weight, bias = _solve(scaled, targets, num_classes, penalty, start, max_iter=200)
     weight = weight / std
     return Probe(weight, bias - weight @ mean, penalty, accuracy)
 
 
 def _choose(
     features: Tensor, targets: Tensor, num_classes: int, num_folds: int, seed: int
-) -> tuple[float, float]:
+) -> tuple[float, float, tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(targets), generator=generator)[:MAX_ROWS]
     # Dealing out rows sorted by class keeps every class in every fold that it can fill.
     order = order[torch.argsort(targets[order].cpu(), stable=True)]
     fold = torch.arange(len(order)) % min(num_folds, len(order))
-    right = dict.fromkeys(PENALTIES, 0)
-    for part in range(int(fold.max()) + 1):
-        rest, held = order[fold != part], order[fold == part]
-        start = None
-        for penalty in reversed(PENALTIES):  # strong to weak: each solution starts the next
-            start = _solve(features[rest], targets[rest], num_classes, penalty, start, max_iter=40)
-            logits = functional.linear(features[held], *start)
+    splits = [(order[fold != part], order[fold == part]) for part in range(int(fold.max()) + 1)]
+    starts: list[tuple[Tensor, Tensor] | None] = [None] * len(splits)
+    right: dict[float, int] = {}
+    solved: dict[float, tuple[Tensor, Tensor]] = {}
+    for penalty in sorted(PENALTIES, reverse=True):
+        right[penalty] = 0
+        for part, (rest, held) in enumerate(splits):
+            # From strong to weak, each solution starts the next one.
+            solution = _solve(
+                features[rest], targets[rest], num_classes, penalty, starts[part], max_iter=15
+            )
+            logits = functional.linear(features[held], *solution)
             right[penalty] += int((logits.argmax(1) == targets[held]).sum())
-    best = max(PENALTIES, key=lambda penalty: (right[penalty], penalty))
-    return best, right[best] / len(order)
+            starts[part] = solved[penalty] = solution
+        if len(right) - list(right.values()).index(max(right.values())) > PATIENCE:
+            break  # weaker ones overfit more, and take the longest to solve
+    best = max(right, key=lambda penalty: (right[penalty], penalty))
+    return best, right[best] / len(order), solved[best]
 
 
 def _solve(
