@@ -3,7 +3,7 @@
 All train mobilenetv1_100 on 80 % of the 5,000 training pictures of the CIFAR-10 subset, the whole
 picture at 96 px (crop_pct 1.0); another 20 % by seed validate, and the 1,000 test pictures are
 scored once. mealkit: `finetune(epochs=5)` with its defaults from the local weights, best epoch by
-validation. fastai: `fine_tune(3)` with its defaults from the same weights, last epoch. Scratch:
+validation; with `--split 0` on all 5,000 pictures, last epoch. fastai: `fine_tune(3)` with its defaults from the same weights, last epoch. Scratch:
 mealkit's defaults for an untrained net of the same architecture. Seconds are those of the training
 call, each in a fresh process, in turns.
 
@@ -62,6 +62,7 @@ def settings_of(
         "epochs": options.epochs,
         "precision": options.precision,
         "score": "none" if options.select else "test",
+        "split": options.split,
     }
     if side == "scratch":
         return {**settings, "pretrained": False}
@@ -79,7 +80,7 @@ def measure(sides: list[str], options: argparse.Namespace) -> dict[str, list[Res
     """Run every side once a seed, in turns."""
     seeds = {
         "ours": options.seeds,
-        "scratch": options.seeds,
+        "scratch": options.scratch_seeds,
         "peer": options.seeds if options.peer_seeds is None else options.peer_seeds,
     }
     runs: dict[str, list[Result]] = {side: [] for side in sides}
@@ -144,6 +145,8 @@ if __name__ == "__main__":
     parser.add_argument("--only", choices=tuple(SIDES))
     parser.add_argument("--select", action="store_true", help="score on validation, never on test")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--split", type=float, default=0.2, help="share for validation; 0: none")
+    parser.add_argument("--scratch-seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--strategy")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--batch-size", type=int)
