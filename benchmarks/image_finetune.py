@@ -3,9 +3,9 @@
 All train mobilenetv1_100 on 80 % of the 5,000 training pictures of the CIFAR-10 subset, the whole
 picture at 96 px (crop_pct 1.0); another 20 % by seed validate, and the 1,000 test pictures are
 scored once. mealkit: `finetune(epochs=5)` with its defaults from the local weights, best epoch by
-validation; with `--split 0` on all 5,000 pictures, last epoch. fastai: `fine_tune(3)` with its defaults from the same weights, last epoch. Scratch:
-mealkit's defaults for an untrained net of the same architecture. Seconds are those of the training
-call, each in a fresh process, in turns.
+validation; with `--split 0` on all 5,000 pictures, last epoch. fastai: `fine_tune(3)` with its
+defaults from the same weights, last epoch. Scratch: mealkit's defaults for an untrained net of the
+same architecture. Seconds are those of the training call, each in a fresh process, in turns.
 
 To choose defaults, `--select` scores the best epoch on the validation part and leaves test alone.
 

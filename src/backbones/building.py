@@ -177,6 +177,7 @@ def _from_path(source: Provider, path: str | Path, request: Request) -> Backbone
     try:
         saved = json.loads((folder / _TASK_FILE).read_text(encoding="utf-8"))["backbone"]
         config, spec = saved["config"], InputSpec.from_json(saved["input"])
+        trained = bool(saved["pretrained"])
     except (ValueError, KeyError, TypeError) as error:
         raise SavedTaskError(
             f"{str(folder / _TASK_FILE)!r} says nothing usable about a backbone "
@@ -187,7 +188,10 @@ def _from_path(source: Provider, path: str | Path, request: Request) -> Backbone
         found = read(folder)
         state = below(found.state, _PREFIX + _NET)
         weights = _exact(state, spec, f"the saved task {str(folder)!r}")
-    return source.from_config(config, spec, weights, request)
+    made = source.from_config(config, spec, weights, request)
+    if request.pretrained is None and request.weights is None:
+        made.pretrained = trained
+    return made
 
 
 def _from_holder(source: Provider, inner: Backbone, request: Request) -> Backbone:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ..specs import Batch, InputSpec
 
 
+FEW = 8
+"""Of fewer pictures, all may have gone bad by chance; of more, their disk is gone."""
+
+
 class ImageSamples:
     """Pictures that are decoded, resized and cropped when they are fetched.
 
@@ -91,7 +95,7 @@ class ImageSamples:
         images = [self._images[index] for index in indices]
         loaded = in_threads(lambda image: load(image, preprocess), images)
         good = [place for place, image in enumerate(loaded) if not isinstance(image, str)]
-        if not good and not self._allow_none and len(indices):
+        if not good and not self._allow_none and len(indices) >= FEW:
             raise UnreadableError(
                 f"None of the {len(indices)} pictures of a batch can be read; the first is "
                 f"{self._ids[indices[0]]}: {loaded[0]}. Is their disk still there?"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..specs import Batch, DataSpec, InputSpec
 
 BATCH_SIZE = 32
-"""Rows in a training batch when nobody says otherwise."""
+"""Rows in a batch when nobody says otherwise."""
 
 
 class EpochSampler(DistributedSampler[int]):
@@ -94,7 +94,9 @@ class Loader(DataLoader["Batch"]):
                 self.sampler.start = position * (self.batch_size or 1)
         for batch in self._ahead(super().__iter__()):
             self._position += 1
-            yield self._without_failed(batch)
+            readable = self._without_failed(batch)
+            if len(readable["index"]):  # the loss of no rows would be NaN
+                yield readable
 
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         if self.num_workers or self.fetch.cached:
@@ -258,6 +260,7 @@ def _no_single_row(num_rows: int, batch_size: int) -> int:
 
     A smaller one is looked for first; 13 rows in batches of 4 leave only 5.
     """
+    if batch_size == 1 or num_rows <= 1:
+        return batch_size
     candidates = [*range(batch_size, max(1, batch_size // 2), -1), batch_size + 1]
-    fits = (size for size in candidates if size == 1 or num_rows % size != 1)
-    return next(fits, batch_size) if num_rows > 1 else batch_size
+    return next((size for size in candidates if num_rows % size != 1), batch_size)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, create
-from ..data import ImageData, Samples, samples_from
+from ..data import Data, ImageData, Samples, samples_from
 from ..data.inputs import labelled_from
+from ..data.module import BATCH_SIZE
 from ..data.sources import OnError
 from ..errors import InvalidValueError, NoDataError, UnreadableError
 from ..specs import DataSpec, ImageDataSpec, ImageSpec
@@ -26,7 +27,6 @@ from .classification import (
 )
 from .objectives import Supervised
 from .results import Embeddings, Evaluation, Predictions
-from .running import BATCH_SIZE
 from .task import Task
 
 DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
@@ -368,6 +368,17 @@ class ImageClassifier(Task):
         )
         task.data = data
         return task
+
+    def check_data(self, data: Data) -> None:
+        """Refuse data of other classes, or arrays of another number of channels."""
+        super().check_data(data)
+        has = data.spec.in_chans if isinstance(data.spec, ImageDataSpec) else 3
+        wants = self.spec.in_chans if isinstance(self.spec, ImageDataSpec) else 3
+        if has not in (3, wants):  # files have 3, and are read as the net wants them
+            raise InvalidValueError(
+                f"The arrays have {has} channels and the net takes {wants}. Build the task with "
+                f"in_chans={has}, or give arrays of {wants} channels."
+            )
 
     # Saved tasks.
 

@@ -13,7 +13,7 @@ from ..data.module import Data, Loader
 from .probe import fit_probe
 from .running import encode
 from .strategies import Schedule
-from .training import PRECISIONS
+from .training import resolve_precision
 
 if TYPE_CHECKING:
     from .task import Task
@@ -36,13 +36,17 @@ class Phases(pl.Callback):
         self._task = task
         self._schedule: Schedule | None = None
         self._solved = False
+        self._fixed: set[int] = set()  # what the net itself keeps fixed is never opened
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from one known state; an earlier prediction left the task in eval mode."""
         self._task.train()
-        if trainer.precision in PRECISIONS:  # what it is trained in, it predicts in
-            self._task.precision = str(trainer.precision)
-        self._schedule, self._solved = self._task.schedule(trainer), False
+        if trainer.precision != resolve_precision(self._task.precision):
+            self._task.precision = str(trainer.precision)  # what it is trained in, it predicts in
+        parameters = self._task.parameters()
+        self._fixed = {id(parameter) for parameter in parameters if not parameter.requires_grad}
+        self._schedule = self._task.schedule(trainer)
+        self._solved = not self._task.solves_head(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what trains when, and freeze; also when a run is resumed."""
@@ -70,7 +74,7 @@ class Phases(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave nothing frozen behind, and free the features."""
         for parameter in self._task.parameters():
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(id(parameter) not in self._fixed)
         for loader in _loaders(trainer):
             loader.fetch.uncache()
 
@@ -89,12 +93,14 @@ class Phases(pl.Callback):
         task = self._task
         named = dict(task.backbone.named_parameters())
         row = self._get_schedule().row(epoch)
+        for module in task.backbone.modules():  # those that span blocks follow the whole
+            module.training = any(row)
         for block, multiplier in zip(task.backbone.blocks, row, strict=True):
             for name in block.parameters:
-                named[name].requires_grad_(multiplier > 0)
+                fixed = id(named[name]) in self._fixed
+                named[name].requires_grad_(multiplier > 0 and not fixed)
             for module in block.modules:
                 module.training = multiplier > 0
-        task.backbone.training = any(row)
         if task.freezes_batch_norm:
             for module in task.backbone.modules():
                 if isinstance(module, _BATCH_NORMS):
@@ -133,19 +139,20 @@ class Phases(pl.Callback):
 
     def _table(self, trainer: pl.Trainer) -> str:
         schedule, task = self._get_schedule(), self._task
-        cached = task.caches_features(trainer)
+        cached, solves = task.caches_features(trainer), not self._solved
         data = getattr(trainer, "datamodule", None)
         inputs = data.sees if isinstance(data, Data) else "batches of your loader"
         lines = [f"{'epochs':<8} {'trains':<22} {'rate':<20} {'sees'}"]
         for first, last, row in schedule.phases():
             epochs = f"{first + 1}" if first == last else f"{first + 1}-{last + 1}"
             open_blocks = [value for value in row if value > 0]
-            solved = cached and last < schedule.num_frozen_epochs
+            frozen = last < schedule.num_frozen_epochs
+            solved = solves and frozen
             trains = "head" + (f" + {len(open_blocks)} of {len(row)} blocks" if open_blocks else "")
             low, high = min(open_blocks, default=1.0), max([*open_blocks, 1.0])
             rate = f"{task.plan.lr * high:.2g}"
             rate = f"{task.plan.lr * low:.2g} to {rate}" if low < high else rate
-            sees = "features computed once" if solved else inputs
+            sees = "features computed once" if cached and frozen else inputs
             lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")
         norm = "frozen" if task.freezes_batch_norm else "moving"
         head = f"Training by {task.plan}, {trainer.precision}, batch statistics {norm}:"
@@ -162,4 +169,5 @@ def _loaders(trainer: pl.Trainer) -> list[Loader]:
 def is_cacheable(trainer: pl.Trainer) -> bool:
     """Whether a run's inputs are the same each epoch and come through our own loaders."""
     data = getattr(trainer, "datamodule", None)
-    return isinstance(data, Data) and data.caches
+    trainer.fit_loop.setup_data()
+    return isinstance(data, Data) and data.caches and isinstance(trainer.train_dataloader, Loader)

@@ -35,11 +35,13 @@ class Recorder(pl.Callback):
         self._loss_sum: torch.Tensor | float = 0.0
         self._num_rows = 0
         self._lr = 0.0
+        self._validated = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of an epoch, ahead of a backbone that is run once in it."""
         self._started = time.perf_counter()
         self._loss_sum, self._num_rows, self._lr = 0.0, 0, 0.0
+        self._validated = False
 
     def on_train_batch_start(
         self,
@@ -60,10 +62,18 @@ class Recorder(pl.Callback):
         batch: Mapping[str, torch.Tensor],
         batch_idx: int,
     ) -> None:
-        """Add up the loss of each row."""
+        """Add up the loss of each row; a step of a closed-form model has none."""
+        if outputs is None or "loss" not in outputs:
+            return
         count = len(batch["index"])
-        self._loss_sum = self._loss_sum + outputs["loss"].detach() * count
+        # Lightning has divided the loss by the number of batches it accumulates.
+        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+        self._loss_sum = self._loss_sum + loss * count
         self._num_rows += count
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this epoch has validation metrics of its own."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the row of this epoch and say it."""
@@ -71,21 +81,13 @@ class Recorder(pl.Callback):
         if self._num_rows:
             row["train/loss"] = float(self._loss_sum) / self._num_rows
         for name, value in trainer.callback_metrics.items():
-            if name.startswith("val/"):
+            if name.startswith("val/") and self._validated:
                 row[name] = float(value)
         row["lr"] = self._lr
         row["seconds"] = time.perf_counter() - self._started
         self.rows.append(row)
         if trainer.is_global_zero:
             _log.info(_line(row, trainer.max_epochs))
-
-    def state_dict(self) -> dict[str, Any]:  # Any: plain values, for Lightning
-        """Answer with the rows so far."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind the rows of a run that is resumed."""
-        self.rows = list(state_dict["rows"])
 
 
 class RunFolder(pl.Callback):

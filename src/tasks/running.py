@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..data.module import EpochSampler, Loader
+from ..data.module import BATCH_SIZE, EpochSampler, Loader
 from ..data.samples import Fetch, Samples
 from .training import best_device, resolve_precision
 
 if TYPE_CHECKING:
+    from ..data.report import Report
     from ..specs import Batch
     from .task import Task
 
-BATCH_SIZE = 32
-"""Rows in a batch when nothing is trained."""
 
-
-def plain_loader(samples: Samples, *, batch_size: int = BATCH_SIZE, num_workers: int = 0) -> Loader:
+def plain_loader(
+    samples: Samples,
+    *,
+    batch_size: int = BATCH_SIZE,
+    num_workers: int = 0,
+    report: Report | None = None,
+) -> Loader:
     """Build a loader over prepared samples, in their own order and in this process."""
     sampler = EpochSampler(
         samples,  # type: ignore[arg-type]  # only its length is used
@@ -29,7 +33,13 @@ def plain_loader(samples: Samples, *, batch_size: int = BATCH_SIZE, num_workers:
         rank=0,
         shuffle=False,
     )
-    return Loader(Fetch(samples), batch_size=batch_size, sampler=sampler, num_workers=num_workers)
+    return Loader(
+        Fetch(samples),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        report=report,
+    )
 
 
 def autocast(task: Task, device: torch.device) -> AbstractContextManager[object]:
@@ -59,12 +69,10 @@ def run(
     task.to(device)
     task.eval()
     loader = plain_loader(samples, batch_size=batch_size, num_workers=num_workers)
-    with torch.inference_mode(), autocast(task, device):
-        for batch in loader:
-            if not len(batch["index"]):
-                continue
+    for batch in loader:
+        with torch.inference_mode(), autocast(task, device):
             values = compute(move(batch, device))
-            yield {name: value.cpu() for name, value in values.items()}
+        yield {name: value.cpu() for name, value in values.items()}
 
 
 def encode(task: Task, loader: Loader) -> tuple[Tensor, Tensor]:
@@ -83,7 +91,8 @@ def encode(task: Task, loader: Loader) -> tuple[Tensor, Tensor]:
     task.eval()
     try:
         with torch.no_grad():
-            for batch in plain_loader(samples, num_workers=loader.num_workers):
+            plain = plain_loader(samples, num_workers=loader.num_workers, report=loader.report)
+            for batch in plain:
                 values = task.features(move(batch, task.device))
                 features[batch["index"]] = values.float().cpu()
                 present[batch["index"]] = True

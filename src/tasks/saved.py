@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .. import __version__
-from ..backbones import create, rebuild
+from ..backbones import Backbone, create, rebuild
 from ..errors import SavedTaskError, unknown_name
-from ..specs import DataSpec, InputSpec
+from ..specs import DataSpec, ImageDataSpec, InputSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +43,7 @@ def describe_task(task: Task) -> dict[str, Any]:  # Any: plain JSON values
         "backbone": {
             "config": backbone.config,
             "input": backbone.input_spec.to_json(),
-            "pretrained": True,  # whoever loads it gets trained weights
+            "pretrained": backbone.pretrained,
         },
         "settings": task.settings(),
         "precision": task.precision,
@@ -98,19 +99,27 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
     saved = _read(path)
     if saved["task"] not in TASKS:
         raise unknown_name("task", str(saved["task"]), TASKS)
-    spec = DataSpec.from_json(saved["data"])
-    part = saved["backbone"]
-    input_spec = InputSpec.from_json(part["input"])
-    if backbone is None:
-        net = rebuild(part["config"], input_spec, pretrained=part["pretrained"])
-    else:
-        values = {name: value for name, value in part["input"].items() if name != "kind"}
-        net = create(backbone, preprocessing=values)
-        net.pretrained = part["pretrained"]
-    task = TASKS[saved["task"]].from_settings(net, spec, saved["settings"])
-    task.precision = saved["precision"]
+    try:
+        spec = DataSpec.from_json(saved["data"])
+        net = _net(saved["backbone"], spec, backbone)
+        task = TASKS[saved["task"]].from_settings(net, spec, saved["settings"])
+        task.precision = saved["precision"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SavedTaskError(f"{path / _JSON} is damaged: {error!r}.") from error
     _fill(task, path)
     return task.eval()
+
+
+def _net(saved: Mapping[str, Any], spec: DataSpec, module: nn.Module | None) -> Backbone:
+    input_spec = InputSpec.from_json(saved["input"])
+    if module is None:
+        return rebuild(saved["config"], input_spec, pretrained=saved["pretrained"])
+    if isinstance(spec, ImageDataSpec):
+        spec = replace(spec, size=None)  # it is among the values of the input spec
+    values = {name: value for name, value in input_spec.to_json().items() if name != "kind"}
+    net = create(module, spec, preprocessing=values)
+    net.pretrained = saved["pretrained"]
+    return net
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -121,7 +130,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         )
     try:
         saved: Mapping[str, Any] = json.loads((path / _JSON).read_text(encoding="utf-8"))
-        number = int(saved["format"])
+        number, _ = int(saved["format"]), saved["task"]
     except (ValueError, KeyError, TypeError) as error:
         raise SavedTaskError(f"{path / _JSON} is damaged: {error}.") from error
     if number > FORMAT:

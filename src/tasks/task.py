@@ -30,6 +30,7 @@ from .training import (
     Fit,
     Plan,
     Training,
+    count_epochs,
     fit_quietly,
     fit_with,
     refuse_beside_trainer,
@@ -215,16 +216,26 @@ class Task(pl.LightningModule):
         return self.backbone.pretrained if setting == "auto" else setting == "frozen"
 
     def schedule(self, trainer: pl.Trainer) -> Schedule:
-        """Lay the strategy out over the epochs of a Trainer."""
-        num_epochs = trainer.max_epochs
-        if num_epochs is None or num_epochs < 1:
-            steps = max(1, int(trainer.estimated_stepping_batches))
-            num_epochs = -(-steps // max(1, int(trainer.num_training_batches)))
+        """Lay the strategy out over the epochs of a Trainer.
+
+        Raises:
+            InvalidValueError: The Trainer or the loader has no end.
+        """
+        num_epochs, _ = count_epochs(trainer)
         return Schedule(self.plan.strategy, num_epochs, len(self.backbone.blocks))
 
     def caches_features(self, trainer: pl.Trainer) -> bool:
-        """Whether frozen epochs run the backbone once and solve the head on its features."""
+        """Whether frozen epochs run the backbone once and see its features from then on."""
         return is_cacheable(trainer)
+
+    def solves_head(self, trainer: pl.Trainer) -> bool:
+        """Whether frozen epochs solve the head; one that has learnt already is trained on."""
+        return self.head_is_fresh and self.caches_features(trainer)
+
+    @property
+    def head_is_fresh(self) -> bool:
+        """Whether the head has learnt nothing yet."""
+        return not any(bool(parameter.any()) for parameter in self.head.parameters())
 
     def setup(self, stage: str) -> None:
         """Tell the data what the backbone wants, and check that they fit together."""
@@ -258,13 +269,13 @@ class Task(pl.LightningModule):
         )
         optimizer = make_optimizer(groups)
         schedule = self.schedule(trainer)
-        num_steps = int(trainer.estimated_stepping_batches)
+        _, steps_per_epoch = count_epochs(trainer)
         scheduler = make_scheduler(
             optimizer,
             schedule,
-            steps_per_epoch=max(1, num_steps // schedule.num_epochs),
+            steps_per_epoch=steps_per_epoch,
             warmup=plan.training.warmup,
-            head_is_solved=self.caches_features(trainer),
+            head_is_solved=self.solves_head(trainer),
         )
         config = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
@@ -333,8 +344,10 @@ class Task(pl.LightningModule):
         self.plan_training(strategy=strategy, lr=lr, training=training)
         recorder = Recorder()
         own: list[pl.Callback] = [recorder]
+        if precision is not None:
+            resolve_precision(precision)  # which refuses a wrong one
+            self.precision = precision
         if trainer is None:
-            self.precision = resolve_precision(precision or self.precision)
             num_epochs = 5 if epochs is None else epochs
         else:
             num_epochs = trainer.max_epochs or -1
@@ -343,16 +356,18 @@ class Task(pl.LightningModule):
         if trainer is None:
             fit = fit_quietly(
                 epochs=num_epochs,
-                precision=self.precision,
+                precision=resolve_precision(self.precision),
                 training=self.plan.training,
                 logger=logger,
                 callbacks=[*own, *callbacks],
             )
         else:
             fit = fit_with(trainer, own)
+        if lr is not None and self.head_is_fresh and self._only_head_trains(data, num_epochs):
+            _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
         self._fit(fit, data, num_epochs, batch_size)
         history = History(recorder.rows, None if self._best is None else self._best.epoch)
-        if run is not None:
+        if run is not None and self.trainer.is_global_zero:
             finish_run(self, Path(run), history)
         return history
 
@@ -360,10 +375,8 @@ class Task(pl.LightningModule):
         before = data.batch_size
         if batch_size is not None:
             data.batch_size = batch_size
-        elif before is None and data.caches and num_epochs > 0:
-            schedule = Schedule(self.plan.strategy, num_epochs, len(self.backbone.blocks))
-            if schedule.num_frozen_epochs == num_epochs:
-                data.batch_size = CACHED_BATCH_SIZE
+        elif before is None and self._only_head_trains(data, num_epochs):
+            data.batch_size = CACHED_BATCH_SIZE
         try:
             with isolate_rng():
                 torch.manual_seed(self.plan.training.seed)
@@ -371,6 +384,10 @@ class Task(pl.LightningModule):
         finally:
             data.batch_size = before
             self.eval()
+
+    def _only_head_trains(self, data: Data, num_epochs: int) -> bool:
+        schedule = Schedule(self.plan.strategy, max(1, num_epochs), len(self.backbone.blocks))
+        return data.caches and schedule.num_frozen_epochs == schedule.num_epochs
 
     def _resolve_data(self, data: Data | None) -> Data:
         data = self.data if data is None else data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -115,6 +116,31 @@ def resolve_precision(precision: str) -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
+def count_epochs(trainer: pl.Trainer) -> tuple[int, int]:
+    """Answer with the number of epochs a Trainer will run, and of optimiser steps in each.
+
+    Raises:
+        InvalidValueError: It has neither max_epochs nor max_steps, or the loader has no length.
+    """
+    trainer.fit_loop.setup_data()  # else the number of batches is not known yet
+    num_batches = trainer.num_training_batches
+    if math.isinf(num_batches):
+        raise InvalidValueError(
+            "The training loader has no length, so nobody knows when a cycle of the learning rate "
+            "ends. Give the Trainer limit_train_batches=, or the loader a length."
+        )
+    steps_per_epoch = max(1, math.ceil(num_batches / trainer.accumulate_grad_batches))
+    limits = [trainer.max_epochs] if trainer.max_epochs and trainer.max_epochs > 0 else []
+    if trainer.max_steps > 0:
+        limits.append(math.ceil(trainer.max_steps / steps_per_epoch))
+    if not limits:
+        raise InvalidValueError(
+            "The Trainer has neither max_epochs nor max_steps, so the learning rate has no "
+            "schedule. Give it one of them; max_time= may end the run earlier."
+        )
+    return min(limits), steps_per_epoch
+
+
 def _cpu_has_amx() -> bool:
     ask: Callable[[], dict[str, object]] | None = getattr(torch.cpu, "get_capabilities", None)
     return bool(ask().get("amx_bf16")) if ask is not None else False  # older torch cannot say
@@ -123,7 +149,9 @@ def _cpu_has_amx() -> bool:
 def best_device() -> torch.device:
     """Answer with the accelerator of this machine, else the CPU."""
     # Without the question, a CUDA build on a machine without a driver answers "cuda".
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    accelerator = (
+        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    )
     return torch.device("cpu") if accelerator is None else accelerator
 
 

@@ -77,7 +77,7 @@ def test_worker_processes_give_the_same_batches() -> None:
     assert order(data.train_dataloader()) == plain
 
 
-@pytest.mark.parametrize(("count", "size"), [(9, 4), (33, 32), (13, 4), (5, 2)])
+@pytest.mark.parametrize(("count", "size"), [(9, 4), (33, 32), (13, 4), (5, 2), (4, 4)])
 def test_no_training_batch_has_a_single_row(count: int, size: int) -> None:
     data = make(count)
     data.batch_size = size
@@ -85,6 +85,19 @@ def test_no_training_batch_has_a_single_row(count: int, size: int) -> None:
     assert sum(sizes) == count
     assert max(sizes) <= size + 1
     assert min(sizes) > 1
+
+
+def test_a_batch_size_of_one_is_kept() -> None:
+    data = make(10)
+    data.batch_size = 1
+    assert [len(batch) for batch in order(data.train_dataloader())] == [1] * 10
+
+
+def test_a_batch_of_which_nothing_can_be_read_is_passed_over() -> None:
+    data = make(6, broken=(0, 1, 2, 3, 4))
+    data.batch_size = 2
+    assert order(data.train_dataloader()) == [[5]]
+    assert len(data.report) == 5
 
 
 def test_rows_that_fail_later_leave_the_batch_and_enter_the_report() -> None:

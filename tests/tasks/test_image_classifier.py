@@ -259,6 +259,14 @@ def test_arrays_of_four_channels_make_a_net_of_four_channels() -> None:
     assert task.predict(images).probabilities.shape == (12, 2)
 
 
+def test_arrays_of_other_channels_than_the_net_are_refused_before_the_first_batch() -> None:
+    images = np.zeros((12, 16, 16, 4), dtype=np.uint8)
+    data = ImageData.from_arrays(images, [0, 1] * 6, on_error="raise")
+    task = ImageClassifier("mealkit_tiny", classes=data.classes, pretrained=False)
+    with pytest.raises(InvalidValueError, match="arrays have 4 channels and the net takes 3"):
+        task.finetune(data)
+
+
 def test_size_is_changed_for_net_and_data(photos: Path) -> None:
     task = ImageClassifier.from_folders(
         photos / "train", backbone="mealkit_tiny", pretrained=False, size=48

@@ -3,13 +3,16 @@
 import copy
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from mealkit import ImageClassifier, ImageData, Training
+from mealkit.errors import InvalidValueError
 from mealkit.tasks.running import encode
 
 Make = Callable[..., ImageClassifier]
@@ -175,3 +178,89 @@ def test_plain_lightning_gets_strategy_and_best_weights(
     assert changed(task, before) == set()
     assert task.head[1].weight.abs().sum() > 0
     assert trainer.callback_metrics["val/accuracy"] > 0.5
+
+
+def test_a_trainer_that_counts_steps_gets_a_schedule_of_its_length(
+    make_task: Make, data: ImageData
+) -> None:
+    seen = []
+
+    class Look(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            seen.append((trainer.current_epoch, trainer.optimizers[0].param_groups[0]["lr"]))
+
+    trainer = pl.Trainer(
+        max_steps=7,
+        accumulate_grad_batches=2,  # 3 batches of 12 make 2 steps an epoch
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Look()],
+    )
+    task = make_task().plan_training(strategy="freeze_unfreeze", lr=0.1)
+    trainer.fit(task, datamodule=data)
+    assert trainer.global_step == 7
+    assert task.schedule(trainer).num_epochs == 4
+    assert {rate for epoch, rate in seen if epoch == 0} == {0.0}
+    assert max(rate for epoch, rate in seen if epoch == 1) == pytest.approx(0.1)
+
+
+def test_a_trainer_without_an_end_is_refused(make_task: Make, data: ImageData) -> None:
+    trainer = pl.Trainer(
+        max_epochs=-1,
+        max_time="00:00:01:00",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    with pytest.raises(InvalidValueError, match="neither max_epochs nor max_steps"):
+        trainer.fit(make_task(), datamodule=data)
+
+
+def test_a_file_that_breaks_after_the_check_is_reported_in_frozen_epochs(make_task: Make) -> None:
+    task = make_task()
+    broken = task.data.train.ids[3]
+    Path(broken).write_text("no picture any more")
+    task.finetune(epochs=2, strategy="freeze")
+    assert [entry.input for entry in task.data.report.entries] == [broken]
+
+
+def test_what_the_net_keeps_fixed_stays_fixed(make_task: Make) -> None:
+    task = make_task()
+    fixed = task.backbone.net.stem[0].weight.requires_grad_(False)
+    before = fixed.clone()
+    task.finetune(epochs=2, strategy="full", lr=1e-2)
+    assert torch.equal(fixed, before)
+    assert not fixed.requires_grad
+    assert task.backbone.net.stem[0].bias.requires_grad
+
+
+def test_a_head_that_has_learnt_is_trained_on_and_not_solved_again(make_task: Make) -> None:
+    task = make_task()
+    task.finetune(epochs=1, strategy="freeze")
+    head = task.head[1].weight.clone()
+    task.finetune(epochs=1, strategy="freeze", lr=1e-9)
+    assert torch.allclose(task.head[1].weight, head, atol=1e-6)
+    task.finetune(epochs=3, strategy="freeze", lr=1e-2)
+    assert not torch.allclose(task.head[1].weight, head, atol=1e-6)
+
+
+def test_a_rate_that_changes_nothing_is_said(
+    make_task: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="mealkit"):
+        make_task().finetune(epochs=1, strategy="freeze", lr=1e-3)
+    assert "lr= changes nothing in this run" in caplog.text
+
+
+def test_history_says_the_loss_of_a_row_also_when_gradients_are_accumulated(
+    make_task: Make,
+) -> None:
+    losses = []
+    for accumulate in (1, 3):
+        settings = Training(accumulate=accumulate, label_smoothing=0.0)
+        history = make_task().finetune(epochs=1, strategy="full", lr=1e-9, training=settings)
+        losses.append(history.rows[0]["train/loss"])
+    assert losses[0] == pytest.approx(np.log(3), abs=1e-3)  # the head starts at zero
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)

@@ -15,7 +15,9 @@ from torch import nn
 
 import mealkit
 from mealkit import ImageClassifier
+from mealkit.backbones import create
 from mealkit.errors import BackboneError, NoDataError, SavedTaskError
+from mealkit.specs import ImageDataSpec
 
 Make = Callable[..., ImageClassifier]
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -123,6 +125,9 @@ def test_damage_is_named(tiny: ImageClassifier, tmp_path: Path) -> None:
     (folder / "task.json").write_text("{")
     with pytest.raises(SavedTaskError, match=r"task\.json is damaged"):
         mealkit.load(folder)
+    (folder / "task.json").write_text('{"format": 1, "task": "ImageClassifier", "data": {}}')
+    with pytest.raises(SavedTaskError, match=r"task\.json is damaged: KeyError"):
+        mealkit.load(folder)
 
 
 def test_a_missing_tensor_is_named(tiny: ImageClassifier, tmp_path: Path) -> None:
@@ -158,6 +163,21 @@ def test_a_module_of_the_user_is_passed_to_load(make_task: Make, tmp_path: Path)
     assert np.allclose(
         loaded.predict(paths).probabilities, task.predict(paths).probabilities, atol=1e-6
     )
+
+
+def test_an_untrained_net_comes_back_as_untrained(tiny: ImageClassifier, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "frozen")  # its body was never trained
+    assert not mealkit.load(folder).backbone.pretrained
+    assert not ImageClassifier(str(folder), classes=["x", "y"]).backbone.pretrained
+    tiny.finetune(epochs=1, strategy="full")
+    assert mealkit.load(tiny.save(folder)).backbone.pretrained
+
+
+def test_a_module_for_four_channels_comes_back(tmp_path: Path) -> None:
+    backbone = create(nn.Conv2d(4, 5, 3), ImageDataSpec(in_chans=4, size=16))
+    task = ImageClassifier(backbone, classes=["x", "y"])
+    loaded = mealkit.load(task.save(tmp_path / "four"), backbone=nn.Conv2d(4, 5, 3))
+    assert loaded.input_spec == task.input_spec
 
 
 def test_a_saved_task_is_a_backbone(tiny: ImageClassifier, photos: Path, tmp_path: Path) -> None:
