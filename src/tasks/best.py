@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -17,11 +17,13 @@ class BestWeights(pl.Callback):
     Ties go to the lower validation loss. Without validation the last weights stay.
 
     Args:
-        monitor: Name of the metric, higher is better.
+        monitor: Name of the metric.
+        mode: Whether the higher ("max") or the lower ("min") value of it is better.
     """
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: str, *, mode: Literal["max", "min"] = "max") -> None:
         self.monitor = monitor
+        self._sign = 1.0 if mode == "max" else -1.0
         self.epoch: int | None = None
         self._score = (-math.inf, -math.inf)
         self._weights: dict[str, Tensor] = {}
@@ -33,7 +35,8 @@ class BestWeights(pl.Callback):
         if not in_fit or self.monitor not in metrics:
             return
         loss = metrics.get("val/loss", torch.tensor(0.0))
-        score = (_worst_if_nan(float(metrics[self.monitor])), _worst_if_nan(-float(loss)))
+        value = self._sign * float(metrics[self.monitor])
+        score = (_worst_if_nan(value), _worst_if_nan(-float(loss)))
         if score > self._score or not self._weights:
             self._score, self.epoch = score, trainer.current_epoch
             # clone, not .cpu(): on the CPU that would be the live weights themselves

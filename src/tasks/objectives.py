@@ -8,10 +8,12 @@ others, each a class here and nothing anywhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .probe import fit_probe
 
 if TYPE_CHECKING:
     from ..specs import Batch
@@ -34,6 +36,9 @@ class Step:
 class Objective(nn.Module):
     """One step of training or of its validation. Extra modules are its attributes."""
 
+    solves: ClassVar[bool] = False
+    """Whether `solve` can fit a fresh head to the features of a frozen backbone."""
+
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Turn a batch into a loss."""
         raise NotImplementedError
@@ -41,12 +46,27 @@ class Objective(nn.Module):
     def after_step(self, task: Task) -> None:
         """Do what follows an optimiser step: move a teacher, fill a queue. By default nothing."""
 
+    def solve(self, task: Task, features: Tensor, targets: Tensor) -> str:
+        """Fit the head in closed form or to convergence, and say in words what came of it.
+
+        Asked only where `solves` is true.
+
+        Args:
+            task: Whose head is fitted.
+            features: (N, F), on the task's device.
+            targets: (N,), on the task's device.
+        """
+        raise NotImplementedError
+
 
 class Supervised(Objective):
     """Cross-entropy of the head's logits against the class positions in ``batch["target"]``.
 
-    The loss that is validated is never smoothed, so that it stays comparable.
+    The loss that is validated is never smoothed, so that it stays comparable. A fresh head over a
+    frozen backbone is solved: logistic regression with a cross-validated penalty.
     """
+
+    solves = True
 
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Classify the batch and compare."""
@@ -54,3 +74,11 @@ class Supervised(Objective):
         smoothing = task.plan.training.label_smoothing if training else 0.0
         loss = functional.cross_entropy(logits, batch["target"], label_smoothing=smoothing)
         return Step(loss, logits)
+
+    def solve(self, task: Task, features: Tensor, targets: Tensor) -> str:
+        """Solve the linear head by `fit_probe`."""
+        num_classes = len(task.spec.classes)
+        seed = task.plan.training.seed
+        probe = fit_probe(features, targets, num_classes=num_classes, seed=seed)
+        task.set_head(probe.weight, probe.bias)
+        return f"cross-validated accuracy {probe.accuracy:.3f} with penalty {probe.penalty:g}"

@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 from torch import nn
 
 from ..data.module import Data, Loader
-from .probe import fit_probe
 from .running import encode
 from .strategies import Schedule
 from .training import resolve_precision
@@ -124,18 +123,11 @@ class Phases(pl.Callback):
     def _solve(self, loader: Loader) -> None:
         features, targets = loader.fetch.rows()
         started = time.perf_counter()
-        probe = fit_probe(
-            features.to(self._task.device),
-            targets.to(self._task.device),
-            num_classes=len(self._task.spec.classes),
-            seed=self._task.plan.training.seed,
-        )
-        self._task.set_head(probe.weight, probe.bias)
+        device = self._task.device
+        words = self._task.objective.solve(self._task, features.to(device), targets.to(device))
         self._solved = True
-        _log.info(
-            f"Solved the head on them: cross-validated accuracy {probe.accuracy:.3f} with penalty "
-            f"{probe.penalty:g} ({time.perf_counter() - started:.1f} s)."
-        )
+        seconds = time.perf_counter() - started
+        _log.info(f"Solved the head on them: {words} ({seconds:.1f} s).")
 
     def _table(self, trainer: pl.Trainer) -> str:
         schedule, task = self._get_schedule(), self._task

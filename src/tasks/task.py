@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -61,7 +61,10 @@ class Task(pl.LightningModule):
     """
 
     monitor: ClassVar[str]
-    """The validation metric that chooses the best epoch; higher is better."""
+    """The validation metric that chooses the best epoch."""
+
+    monitor_mode: ClassVar[Literal["max", "min"]] = "max"
+    """Whether the higher or the lower value of it is better."""
 
     default_lr: ClassVar[tuple[float, float]]
     """Peak learning rates for a pretrained backbone and for an untrained one."""
@@ -86,6 +89,7 @@ class Task(pl.LightningModule):
         self.data: Data | None = None
         self.precision = "auto"
         self._best: BestWeights | None = None
+        self._num_steps = 0  # optimiser steps that the objective has followed up on
         self.plan_training()
 
     @property
@@ -128,6 +132,10 @@ class Task(pl.LightningModule):
         raise NotImplementedError
 
     # Steps.
+
+    def on_train_start(self) -> None:
+        """Count steps from where this run starts."""
+        self._num_steps = self.trainer.global_step
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Answer with the loss of a batch."""
@@ -176,8 +184,10 @@ class Task(pl.LightningModule):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Let the objective follow up."""
-        self.objective.after_step(self)
+        """Let the objective follow up on an optimiser step, not on every accumulated batch."""
+        if self.trainer.global_step > self._num_steps:
+            self.objective.after_step(self)
+        self._num_steps = self.trainer.global_step
 
     # What a Trainer needs, ours or the user's.
 
@@ -230,7 +240,7 @@ class Task(pl.LightningModule):
 
     def solves_head(self, trainer: pl.Trainer) -> bool:
         """Whether frozen epochs solve the head; one that has learnt already is trained on."""
-        return self.head_is_fresh and self.caches_features(trainer)
+        return self.objective.solves and self.head_is_fresh and self.caches_features(trainer)
 
     @property
     def head_is_fresh(self) -> bool:
@@ -282,7 +292,7 @@ class Task(pl.LightningModule):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Attach the strategy and the best weights to any Trainer that fits this task."""
-        self._best = BestWeights(self.monitor)
+        self._best = BestWeights(self.monitor, mode=self.monitor_mode)
         return [Phases(self), self._best]
 
     # Verbs.
@@ -363,7 +373,8 @@ class Task(pl.LightningModule):
             )
         else:
             fit = fit_with(trainer, own)
-        if lr is not None and self.head_is_fresh and self._only_head_trains(data, num_epochs):
+        solves = self.objective.solves and self.head_is_fresh
+        if lr is not None and solves and self._only_head_trains(data, num_epochs):
             _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
         self._fit(fit, data, num_epochs, batch_size)
         history = History(recorder.rows, None if self._best is None else self._best.epoch)

@@ -42,6 +42,13 @@ def test_the_best_epoch_wins(scores: list[tuple[float, float]], expected: int) -
     assert weight == expected
 
 
+def test_a_metric_may_be_better_when_lower() -> None:
+    net, best = nn.Linear(1, 1), BestWeights("val/accuracy", mode="min")
+    for epoch, value in enumerate((0.9, 0.2, 0.5)):
+        best.on_validation_end(trainer(epoch, value, 1.0), net)
+    assert best.epoch == 1
+
+
 def test_a_sanity_check_and_a_validation_of_its_own_count_for_nothing() -> None:
     net, best = nn.Linear(1, 1), BestWeights("val/accuracy")
     best.on_validation_end(trainer(0, 1.0, 0.0, sanity_checking=True), net)
