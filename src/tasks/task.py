@@ -343,14 +343,15 @@ class Task(pl.LightningModule):
         data = self._resolve_data(data)
         if trainer is not None:
             settings, usual = training or Training(), Training()
-            refuse_beside_trainer(
-                epochs=epochs,
-                precision=precision,
-                logger=logger,
-                callbacks=callbacks or None,
-                accumulate=None if settings.accumulate == usual.accumulate else 1,
-                clip_norm=None if settings.clip_norm == usual.clip_norm else 1,
-            )
+            given = {
+                "epochs": epochs,
+                "precision": precision,
+                "logger": logger,
+                "callbacks": callbacks or None,
+                "accumulate": None if settings.accumulate == usual.accumulate else True,
+                "clip_norm": None if settings.clip_norm == usual.clip_norm else True,
+            }
+            refuse_beside_trainer(given)
         self.plan_training(strategy=strategy, lr=lr, training=training)
         recorder = Recorder()
         own: list[pl.Callback] = [recorder]

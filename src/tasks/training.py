@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -221,8 +221,11 @@ def fit_with(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> Fit:
     return fit
 
 
-def refuse_beside_trainer(**given: object) -> None:
+def refuse_beside_trainer(given: Mapping[str, object]) -> None:
     """Refuse arguments that a Trainer of the user's own decides.
+
+    Args:
+        given: Arguments by name; None for those that were not given.
 
     Raises:
         InvalidValueError: One of them is not None.
