@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .task import Task
 
 _log = logging.getLogger("mealkit")
+_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "transformers")
 
 
 class Recorder(pl.Callback):
@@ -95,28 +97,30 @@ class RunFolder(pl.Callback):
 
     Args:
         folder: Absent or empty; what is there is never overwritten.
-        settings: Plain values that say how the run was made.
+        task: What is trained.
+        data: What it is trained on.
         recorder: Where the rows come from.
 
     Raises:
         RunError: The folder holds something already.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], recorder: Recorder) -> None:
+    def __init__(self, folder: Path, *, task: Task, data: Data, recorder: Recorder) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(
                 f"The run folder {folder} exists and is not empty. Runs are never overwritten: "
                 "name another folder with run=, or remove this one."
             )
         self.folder = folder
-        self._settings = dict(settings)
+        self._task, self._data = task, data
         self._recorder = recorder
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the settings before the first batch."""
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self._settings, indent=2, ensure_ascii=False)
+            settings = run_settings(self._task, self._data, trainer)
+            text = json.dumps(settings, indent=2, ensure_ascii=False)
             (self.folder / "settings.json").write_text(text + "\n", encoding="utf-8")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -126,17 +130,25 @@ class RunFolder(pl.Callback):
             frame.to_csv(self.folder / "history.csv", index=False)
 
 
-def run_settings(task: Task, data: Data, num_epochs: int) -> dict[str, Any]:  # Any: JSON values
+def run_settings(task: Task, data: Data, trainer: pl.Trainer) -> dict[str, Any]:  # Any: JSON
     """Answer with everything that says how a run was made, as plain values."""
     splits = {"train": data.train, "val": data.val, "test": data.test}
     counts = {name: None if part is None else len(part) for name, part in splits.items()}
     return {
         "task": describe_task(task),
-        "epochs": num_epochs,
+        "epochs": task.schedule(trainer).num_epochs,
+        "precision": str(trainer.precision),
         "strategy": name_of(task.plan.strategy),
         "lr": task.plan.lr,
         "training": asdict(task.plan.training),
-        "data": {**counts, "seed": data.seed},
+        "data": {
+            **counts,
+            "seed": data.seed,
+            "batch_size": getattr(trainer.train_dataloader, "batch_size", None),
+            "num_workers": data.num_workers,
+            "sees": data.sees,
+        },
+        "versions": {name: version(name) for name in _PACKAGES},
     }
 
 

@@ -22,7 +22,7 @@ from .best import BestWeights
 from .objectives import Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
-from .record import Recorder, RunFolder, finish_run, run_settings
+from .record import Recorder, RunFolder, finish_run
 from .results import History
 from .saved import save_task
 from .strategies import FreezeUnfreeze, Schedule, Strategy, full, resolve
@@ -363,7 +363,7 @@ class Task(pl.LightningModule):
         else:
             num_epochs = trainer.max_epochs or -1
         if run is not None:
-            own.append(RunFolder(Path(run), run_settings(self, data, num_epochs), recorder))
+            own.append(RunFolder(Path(run), task=self, data=data, recorder=recorder))
         if trainer is None:
             fit = fit_quietly(
                 epochs=num_epochs,

@@ -2,6 +2,7 @@
 
 import copy
 import http.server
+import json
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,6 +27,7 @@ from mealkit.errors import (
     UnreadableError,
 )
 from mealkit.specs import ImageDataSpec
+from mealkit.tasks.training import resolve_precision
 
 Make = Callable[..., ImageClassifier]
 BareTrainer = Callable[[int], pl.Trainer]
@@ -448,6 +450,14 @@ def test_a_run_leaves_settings_history_curves_and_the_task(make_task: Make, tmp_
     names = {path.name for path in folder.iterdir()}
     assert names == {"settings.json", "history.csv", "curves.png", "task"}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "history.csv"), history.to_frame())
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["epochs"] == 2
+    assert settings["strategy"] == "freeze_unfreeze"
+    assert settings["precision"] == resolve_precision("auto")
+    assert settings["data"]["batch_size"] == 12
+    assert settings["data"]["sees"] == "pictures, augmentation 'light'"
+    assert settings["data"]["train"] == 36
+    assert settings["versions"]["torch"] == torch.__version__.split("+")[0]
     loaded = mealkit.load(folder / "task", backbone=type(task.backbone.net)())
     assert loaded.classes == task.classes
 
