@@ -233,14 +233,30 @@ def _spec_of(processor: Config, model: Config) -> ImageSpec:
     resized = processor.get("size") or {}
     edge = resized.get("shortest_edge") if isinstance(resized, dict) else None
     crop_pct = min(1.0, processor.get("crop_pct") or (min(height, width) / edge if edge else 1.0))
+    squashes = not edge
+    if "ConvNext" in str(processor.get("image_processor_type")) and min(height, width) >= 384:
+        squashes, crop_pct = True, 1.0  # its processor stops cropping there
+    mean, std = _mean_std(processor)
+    resample = processor.get("resample")
     return ImageSpec(
         size=(height, width),
-        mean=tuple(processor.get("image_mean") or IMAGENET_MEAN),
-        std=tuple(processor.get("image_std") or IMAGENET_STD),
-        interpolation=_RESAMPLING[processor.get("resample", 2)],
+        mean=mean,
+        std=std,
+        interpolation=_RESAMPLING[2 if resample is None else resample],
         crop_pct=crop_pct,
-        crop_mode="center" if edge else "squash",
+        crop_mode="squash" if squashes else "center",
     )
+
+
+def _mean_std(processor: Config) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Answer on the scale [0, 1], also for processors that leave a step out."""
+    mean = tuple(processor.get("image_mean") or IMAGENET_MEAN)
+    std = tuple(processor.get("image_std") or IMAGENET_STD)
+    if processor.get("do_normalize") is False:
+        mean, std = (0.0,) * len(mean), (1.0,) * len(std)
+    if processor.get("do_rescale") is False:  # the net wants 0 to 255
+        mean, std = tuple(m / 255 for m in mean), tuple(s / 255 for s in std)
+    return mean, std
 
 
 def _height_width(size: Any) -> tuple[int, int]:  # Any: a number, a pair or transformers' dict
