@@ -55,9 +55,10 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON valu
         pretrained=False,
         preprocessing=PREPROCESSING,
     )
-    task = ImageClassifier.from_folders(settings["photos"], split=0, backbone=backbone)
-    task.finetune(epochs=settings["epochs"], strategy="full", precision="32-true")
-    task.finetune(epochs=1, strategy="freeze", precision="32-true")
+    trained = ImageClassifier.from_folders(settings["photos"], split=0, backbone=backbone)
+    trained.finetune(epochs=settings["epochs"], strategy="full", precision="32-true")
+    task = ImageClassifier(trained, classes=trained.classes)  # the same body under a fresh head
+    task.finetune(trained.data, epochs=1, strategy="freeze", precision="32-true")
     task.precision = "auto"
     out = Path(settings["out"])
     task.save(out / "task")
