@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import mealkit
-from mealkit import ImageClassifier
+from mealkit import ImageClassifier, ImageData
 
 
 def write_digits(folder: Path, *, most: int | None = None) -> None:
@@ -35,12 +35,11 @@ def main(*, output: str = "demo-output", epochs: int = 5, most: int | None = Non
     """Fine-tune on the training digits, score the test digits once, and draw what happened."""
     folder = Path(output)
     write_digits(folder / "digits", most=most)
-    task = ImageClassifier.from_folders(
-        folder / "digits/train", test=folder / "digits/test", backbone="mealkit_tiny"
-    )
-    task.data.augment = "none"  # a mirrored digit is another digit, or none
-    history = task.finetune(epochs=epochs)
-    evaluation = task.evaluate()
+    data = ImageData.from_folders(folder / "digits/train", test=folder / "digits/test")
+    data.augment = "none"  # a mirrored digit is another digit, or none
+    task = ImageClassifier("mealkit_tiny", classes=data.classes)
+    history = task.finetune(data, epochs=epochs)
+    evaluation = task.evaluate(data)
     print(evaluation)
     task.save(folder / "task")
     some = sorted((folder / "digits/test").glob("*/*.png"))[::37]

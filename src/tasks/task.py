@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from ..backbones import Backbone
-from ..data.module import Data
+from ..data.module import BATCH_SIZE, Data
 from ..errors import InvalidValueError, NoDataError
 from ..specs import Batch, DataSpec, InputSpec, Stage
 from .best import BestWeights
@@ -23,7 +23,7 @@ from .objectives import Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
 from .record import Recorder, RunFolder, finish_run
-from .results import History
+from .results import History, Predictions
 from .saved import save_task
 from .strategies import FreezeUnfreeze, Schedule, Strategy, full, resolve
 from .training import (
@@ -410,6 +410,15 @@ class Task(pl.LightningModule):
             )
         self.check_data(data)
         return data
+
+    def predict(self, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Predictions:
+        """Answer for each of the inputs, in input order; what they may be, each task says.
+
+        Args:
+            inputs: Whatever holds them. (Any: that is up to the task.)
+            batch_size: Inputs computed at a time.
+        """
+        raise NotImplementedError
 
     def save(self, folder: str | Path) -> Path:
         """Write the task to a folder: ``task.json`` and ``model.safetensors``, no pickle.

@@ -4,6 +4,7 @@ import logging
 import warnings
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from mealkit import Training
@@ -72,7 +73,7 @@ def test_settings_reach_the_trainer(make_task) -> None:
     task = make_task()
     seen = {}
 
-    class Look(training.pl.Callback):
+    class Look(pl.Callback):
         def on_train_start(self, trainer, pl_module) -> None:
             seen["accumulate"] = trainer.accumulate_grad_batches
             seen["clip"] = trainer.gradient_clip_val
