@@ -126,7 +126,7 @@ def environment(options: argparse.Namespace, *, fastai: bool) -> Result:
         "date": datetime.date.today().isoformat(),
         "cpu": cpu_name(),
         "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "amx_bf16": has_fast_bf16(),
+        "bf16_units": bf16_units(),
         "load_before": round(os.getloadavg()[0], 2),
         "versions": versions,
         "quick": options.quick,
@@ -144,12 +144,13 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def has_fast_bf16() -> bool:
-    """Tell whether the CPU multiplies bf16 matrices in hardware (AMX)."""
+def bf16_units() -> str:
+    """Name what the CPU multiplies bf16 with: "AMX", "AVX-512 BF16" or "none"."""
     import torch
 
-    ask = getattr(torch.cpu, "get_capabilities", None)  # torch before 2.11 has none
-    return ask is not None and bool(ask().get("amx_bf16"))
+    ask = getattr(torch.cpu, "get_capabilities", dict)  # torch before 2.11 has none
+    known = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
+    return next((words for name, words in known.items() if ask().get(name)), "none")
 
 
 def print_report(
@@ -163,15 +164,14 @@ def print_report(
         columns: Heads of the table.
         rows: As many cells each.
     """
-    amx = "with AMX bf16" if known["amx_bf16"] else "without AMX bf16"
     versions = ", ".join(f"{name} {version}" for name, version in known["versions"].items())
     quick = (
         " (QUICK: other net, sizes and pictures; these are no results)" if known["quick"] else ""
     )
     print(f"### {title}{quick}\n")
     print(
-        f"{known['date']}; {known['cpu']}, {known['num_cores']} cores, {amx}; load before the "
-        f"start {known['load_before']}; {versions}.\n\n`{known['command']}`\n"
+        f"{known['date']}; {known['cpu']}, {known['num_cores']} cores, bf16 units: {known['bf16_units']}; "
+        f"load before the start {known['load_before']}; {versions}.\n\n`{known['command']}`\n"
     )
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in rows:

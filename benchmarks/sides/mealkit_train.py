@@ -21,6 +21,7 @@ import mealkit
 from mealkit import ImageClassifier
 from mealkit.specs import ImageDataSpec
 from mealkit.tasks import Training
+from mealkit.tasks.training import resolve_precision
 
 DEFAULTS = {
     "pretrained": None,
@@ -98,7 +99,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON valu
         "best_epoch": history.best_epoch,
         "num_images": num_images,
         "forwards_per_image": counter.num_images / num_images,
-        "precision": task.precision,
+        "precision": resolve_precision(task.precision),
         "lr": task.plan.lr,
         "peak_mib": peak_mib(),
         "base_mib": base_mib,

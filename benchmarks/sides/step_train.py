@@ -31,6 +31,7 @@ def steps_of_mealkit(
 
     import mealkit
     from mealkit.specs import ImageDataSpec
+    from mealkit.tasks.training import resolve_precision
 
     class Stamps(pl.Callback):
         """Note when each step ends."""
@@ -59,7 +60,7 @@ def steps_of_mealkit(
         precision=settings["precision"],
         callbacks=[stamps],
     )
-    return stamps.times, task.precision, base_mib
+    return stamps.times, resolve_precision(task.precision), base_mib
 
 
 def steps_of_loop(

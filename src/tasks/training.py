@@ -98,7 +98,8 @@ class Plan:
 def resolve_precision(precision: str) -> str:
     """Turn ``"auto"`` into bf16 where the hardware runs it faster, into fp32 elsewhere.
 
-    That is CUDA with bf16 units, and CPUs with AMX; on others bf16 is emulated and slower.
+    That is CUDA with bf16 units, and CPUs that multiply bf16 in hardware (AMX, or AVX-512 with BF16:
+    both measured, see the page of results); on others bf16 is emulated and slower.
 
     Raises:
         UnknownNameError: Not one of `PRECISIONS`.
@@ -112,7 +113,7 @@ def resolve_precision(precision: str) -> str:
     elif torch.backends.mps.is_available():
         fast = False
     else:
-        fast = _cpu_has_amx()
+        fast = _cpu_multiplies_bf16()
     return "bf16-mixed" if fast else "32-true"
 
 
@@ -141,9 +142,12 @@ def count_epochs(trainer: pl.Trainer) -> tuple[int, int]:
     return min(limits), steps_per_epoch
 
 
-def _cpu_has_amx() -> bool:
+def _cpu_multiplies_bf16() -> bool:
     ask: Callable[[], dict[str, object]] | None = getattr(torch.cpu, "get_capabilities", None)
-    return bool(ask().get("amx_bf16")) if ask is not None else False  # older torch cannot say
+    if ask is None:  # older torch cannot say
+        return False
+    has = ask()
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
 def best_device() -> torch.device:
@@ -201,7 +205,7 @@ def fit_quietly(
         )
 
     def fit(task: pl.LightningModule, data: pl.LightningDataModule) -> None:
-        with quiet_lightning():
+        with quiet_lightning(), honest_interrupt():
             trainer.fit(task, datamodule=data)
 
     return fit
@@ -214,7 +218,8 @@ def fit_with(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> Fit:
         before = list(trainer.callbacks)  # type: ignore[attr-defined]  # set by a connector
         trainer.callbacks = [*callbacks, *before]  # type: ignore[attr-defined]
         try:
-            trainer.fit(task, datamodule=data)
+            with honest_interrupt():
+                trainer.fit(task, datamodule=data)
         finally:
             trainer.callbacks = before  # type: ignore[attr-defined]
 
@@ -236,6 +241,17 @@ def refuse_beside_trainer(given: Mapping[str, object]) -> None:
             f"{', '.join(named)} beside trainer=: a Trainer of your own decides that. Give it to "
             "the Trainer, or leave trainer= out."
         )
+
+
+@contextmanager
+def honest_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt when the user stops a run; Lightning would leave the interpreter."""
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 @contextmanager

@@ -361,6 +361,7 @@ def test_lightning_predicts_the_same(tuned: ImageClassifier, data: ImageData) ->
     data.prepare(tuned.input_spec)
     trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False)
     outputs = trainer.predict(tuned, data.test_dataloader())
+    tuned.precision = "32-true"  # the plain Trainer's own
     ours = tuned.predict(list(data.test.ids))
     theirs = torch.cat([output["probabilities"] for output in outputs]).numpy()
     order = torch.cat([output["index"] for output in outputs]).numpy()

@@ -9,26 +9,31 @@ import torch
 
 from mealkit import Training
 from mealkit.errors import UnknownNameError
-from mealkit.tasks import training
 from mealkit.tasks.training import quiet_lightning, resolve_precision
 
 
 @pytest.mark.parametrize(
-    ("cuda", "cuda_bf16", "amx", "expected"),
+    ("cuda", "cuda_bf16", "cpu", "expected"),
     [
-        (True, True, False, "bf16-mixed"),
-        (True, False, True, "32-true"),
-        (False, False, True, "bf16-mixed"),
-        (False, False, False, "32-true"),
+        (True, True, {}, "bf16-mixed"),
+        (True, False, {"amx_bf16": True}, "32-true"),
+        (False, False, {"amx_bf16": True, "avx512_bf16": False}, "bf16-mixed"),
+        (False, False, {"avx512_bf16": True}, "bf16-mixed"),
+        (False, False, {"avx512_f": True, "avx512_bf16": False}, "32-true"),
+        (False, False, {}, "32-true"),
     ],
 )
 def test_automatic_precision_is_bf16_only_where_it_is_fast(
-    monkeypatch: pytest.MonkeyPatch, cuda: bool, cuda_bf16: bool, amx: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch,
+    cuda: bool,
+    cuda_bf16: bool,
+    cpu: dict[str, bool],
+    expected: str,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: cuda_bf16)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(training, "_cpu_has_amx", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu, raising=False)
     assert resolve_precision("auto") == expected
 
 
@@ -42,6 +47,7 @@ def test_bf16_and_fp32_agree(make_task) -> None:
     task = make_task()
     task.finetune(epochs=1, strategy="freeze")
     paths = list(task.data.test.ids)
+    task.precision = "32-true"
     exact = task.predict(paths).probabilities
     task.precision = "bf16-mixed"
     rough = task.predict(paths).probabilities
@@ -97,3 +103,17 @@ def test_label_smoothing_is_in_the_training_loss_and_not_in_validation(make_task
     step = task.objective.step
     assert step(task, batch, training=True).loss.item() == pytest.approx(smooth.item(), abs=1e-6)
     assert step(task, batch, training=False).loss.item() == pytest.approx(plain.item(), abs=1e-6)
+
+
+def test_stopping_a_run_raises_what_the_user_did_and_keeps_the_best_weights(make_task) -> None:
+    class Stop(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module) -> None:
+            if trainer.current_epoch == 1:
+                raise KeyboardInterrupt
+
+    task = make_task()
+    with pytest.raises(KeyboardInterrupt):
+        task.finetune(epochs=3, strategy="full", callbacks=[Stop()])
+    assert task._best.epoch == 0
+    assert task.head[1].weight.abs().sum() > 0
+    assert not task.training
