@@ -170,8 +170,9 @@ def print_report(
     )
     print(f"### {title}{quick}\n")
     print(
-        f"{known['date']}; {known['cpu']}, {known['num_cores']} cores, bf16 units: {known['bf16_units']}; "
-        f"load before the start {known['load_before']}; {versions}.\n\n`{known['command']}`\n"
+        f"{known['date']}; {known['cpu']}, {known['num_cores']} cores, bf16 units: "
+        f"{known['bf16_units']}; load before the start {known['load_before']}; {versions}.\n\n"
+        f"`{known['command']}`\n"
     )
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in rows:

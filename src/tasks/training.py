@@ -98,8 +98,8 @@ class Plan:
 def resolve_precision(precision: str) -> str:
     """Turn ``"auto"`` into bf16 where the hardware runs it faster, into fp32 elsewhere.
 
-    That is CUDA with bf16 units, and CPUs that multiply bf16 in hardware (AMX, or AVX-512 with BF16:
-    both measured, see the page of results); on others bf16 is emulated and slower.
+    That is CUDA with bf16 units, and CPUs that multiply bf16 in hardware (AMX or AVX-512 BF16, see
+    the page of results); on others bf16 is emulated and slower.
 
     Raises:
         UnknownNameError: Not one of `PRECISIONS`.
