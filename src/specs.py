@@ -12,7 +12,8 @@ task is JSON and tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from .errors import InvalidValueError, unknown_name
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Batch = dict[str, "Tensor"]
-"""A plain dict of tensors; it always has ``index`` (B,): where its rows stand in the samples."""
+"""A plain dict of tensors; it always has ``index`` (B,): where its inputs stand in the samples.
+
+Where the backbone sees an input in several pieces (a long text in windows), its entries have a row
+per piece, and ``piece_of`` (rows,) says which of the B inputs each row is a piece of.
+"""
 
 Kind = Literal["image", "text", "series"]
 Stage = Literal["train", "val", "test", "predict"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
+LongTexts = Literal["cut", "chunk"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -56,10 +62,31 @@ class _Spec:
 class InputSpec(_Spec):
     """What a backbone wants to see; one subclass per kind of input."""
 
+    FILES: ClassVar[Mapping[str, str]] = {}
+    """Values that are long texts and are saved as files of their own: value to name of the file."""
+
+    def to_json(self) -> dict[str, Any]:  # Any: what json.dumps takes
+        """Answer with the values as JSON knows them, and the kind, but those of `FILES`."""
+        return {n: value for n, value in super().to_json().items() if n not in self.FILES}
+
+    def files(self) -> dict[str, str]:
+        """Answer with the texts that are saved beside the JSON, by the names of their files."""
+        return {file: getattr(self, value) for value, file in self.FILES.items()}
+
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> InputSpec:
-        """Build the spec of the right kind from what `to_json` wrote."""
-        return INPUT_SPECS[values["kind"]]._from_values(values)
+    def from_json(cls, values: Mapping[str, Any], folder: Path | None = None) -> InputSpec:
+        """Build the spec of the right kind from what `to_json` wrote.
+
+        Args:
+            values: Of `to_json`.
+            folder: Where the texts of `files` were written; None where the kind has none.
+        """
+        kind = INPUT_SPECS[values["kind"]]
+        texts = {
+            value: ((folder or Path()) / file).read_text(encoding="utf-8")
+            for value, file in kind.FILES.items()
+        }
+        return kind._from_values({**values, **texts})
 
     def replace(self, changes: Mapping[str, Any]) -> Self:
         """Answer with a copy in which the named values are changed.
@@ -122,7 +149,39 @@ class ImageSpec(InputSpec):
         return len(self.mean)
 
 
-INPUT_SPECS: dict[str, type[InputSpec]] = {"image": ImageSpec}
+@dataclass(frozen=True, kw_only=True)
+class TextSpec(InputSpec):
+    """How a text becomes the tokens that a text backbone was trained on.
+
+    Args:
+        tokenizer: The tokenizer, in the JSON that the tokenizers library writes and reads.
+        pad_id: The token that fills up shorter texts of a batch.
+        max_length: Most tokens that the net sees at once, with those that mark start and end.
+        type_ids: Whether the net tells the two texts of a pair apart by ``token_type_ids``.
+        long: What happens to texts of more tokens: ``"cut"`` leaves out their ends, ``"chunk"``
+            reads them whole, in windows that overlap by a quarter, and averages what comes out.
+
+    Raises:
+        InvalidValueError: A value that no text can have.
+    """
+
+    FILES: ClassVar[Mapping[str, str]] = {"tokenizer": "tokenizer.json"}
+
+    kind: ClassVar[Kind] = "text"
+    tokenizer: str = field(repr=False)
+    pad_id: int
+    max_length: int
+    type_ids: bool = False
+    long: LongTexts = "cut"
+
+    def __post_init__(self) -> None:
+        if self.max_length < 8:
+            raise InvalidValueError(f"max_length={self.max_length}: expected at least 8 tokens.")
+        if self.long not in ("cut", "chunk"):
+            raise unknown_name("way with long texts", str(self.long), ("cut", "chunk"))
+
+
+INPUT_SPECS: dict[str, type[InputSpec]] = {"image": ImageSpec, "text": TextSpec}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +224,20 @@ class ImageDataSpec(DataSpec):
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 
-DATA_SPECS: dict[str, type[DataSpec]] = {"image": ImageDataSpec}
+@dataclass(frozen=True, kw_only=True)
+class TextDataSpec(DataSpec):
+    """What a net for texts needs to know before it is built.
+
+    Args:
+        classes: Names of the labels in the order of the logits.
+        pairs: Whether an input is a pair of texts.
+    """
+
+    kind: ClassVar[Kind] = "text"
+    pairs: bool = False
+
+
+DATA_SPECS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDataSpec}
 
 
 def _tuples(value: Any) -> Any:

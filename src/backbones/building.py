@@ -176,7 +176,7 @@ def _from_path(source: Provider, path: str | Path, request: Request) -> Backbone
         return source.from_folder(folder, request)
     try:
         saved = json.loads((folder / _TASK_FILE).read_text(encoding="utf-8"))["backbone"]
-        config, spec = saved["config"], InputSpec.from_json(saved["input"])
+        config, spec = saved["config"], InputSpec.from_json(saved["input"], folder)
         trained = bool(saved["pretrained"])
     except (ValueError, KeyError, TypeError) as error:
         raise SavedTaskError(

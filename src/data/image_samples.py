@@ -70,6 +70,10 @@ class ImageSamples:
         """Positions of the classes, (N,) of int64."""
         return self._targets
 
+    @property
+    def lengths(self) -> None:
+        """None: pictures of a batch are of one size."""
+
     def prepare(self, input_spec: InputSpec) -> None:
         """Learn the size and form that the backbone wants.
 

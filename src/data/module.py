@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -21,20 +22,73 @@ BATCH_SIZE = 32
 """Rows in a batch when nobody says otherwise."""
 
 
+NUM_SORTED = 50
+"""Batches that are drawn and sorted together where inputs vary in length."""
+
+
 class EpochSampler(DistributedSampler[int]):
     """An order that is a pure function of (seed, epoch), split over processes, resumable.
 
     It is torch's ``DistributedSampler`` also in one process, because Lightning leaves that one in
-    place and calls its ``set_epoch``.
+    place and calls its ``set_epoch``. Where inputs vary in length, those of a batch are alike:
+    unshuffled, the longest come first; shuffled, `NUM_SORTED` batches at a time are drawn, sorted
+    by length and cut, and the batches shuffled again.
+
+    Args:
+        samples: What is put in order.
+        batch_size: Rows that the loader puts into a batch.
+        shuffle: Whether every epoch has an order of its own.
+        seed: Decides the orders.
+        num_processes: How many processes share the samples.
+        rank: Which of them this one is.
     """
 
     start: int = 0
     """How many of this process's positions to pass over in the next iteration."""
 
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        num_processes: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(
+            samples,  # type: ignore[arg-type]  # only its length is used
+            num_replicas=num_processes,
+            rank=rank,
+            shuffle=shuffle,
+            seed=seed,
+        )
+        self._samples = samples
+        self._batch_size = batch_size
+
     def __iter__(self) -> Iterator[int]:
         positions = list(super().__iter__())
+        lengths = self._samples.lengths
+        if lengths is not None:
+            positions = self._by_length(positions, lengths.tolist())
         start, self.start = self.start, 0
         return iter(positions[start:])
+
+    def _by_length(self, positions: list[int], lengths: list[int]) -> list[int]:
+        longest_first = sorted(positions, key=lambda position: -lengths[position])
+        if not self.shuffle:
+            return longest_first
+        size, batches = self._batch_size, []
+        for start in range(0, len(positions), size * NUM_SORTED):
+            drawn = positions[start : start + size * NUM_SORTED]
+            drawn.sort(key=lambda position: -lengths[position])
+            batches += [drawn[first : first + size] for first in range(0, len(drawn), size)]
+        # Only the last batch may be short: the loader cuts the order every `size` positions.
+        short = [batch for batch in batches if len(batch) < size]
+        full = [batch for batch in batches if len(batch) == size]
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        shuffled = [full[place] for place in torch.randperm(len(full), generator=generator)]
+        return [position for batch in [*shuffled, *short] for position in batch]
 
 
 class Loader(DataLoader["Batch"]):
@@ -199,15 +253,17 @@ class Data(pl.LightningDataModule):
         if size < 1:
             raise InvalidValueError(f"batch_size={size}: expected at least 1.")
         trainer = self.trainer
+        num_processes = trainer.world_size if trainer else 1
+        if shuffle:
+            size = _no_single_row(math.ceil(len(samples) / num_processes), size)
         sampler = EpochSampler(
-            samples,  # type: ignore[arg-type]  # only its length is used
-            num_replicas=trainer.world_size if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
+            samples,
+            batch_size=size,
             shuffle=shuffle,
             seed=self.seed,
+            num_processes=num_processes,
+            rank=trainer.global_rank if trainer else 0,
         )
-        if shuffle:
-            size = _no_single_row(len(sampler), size)
         return Loader(
             Fetch(samples),
             batch_size=size,

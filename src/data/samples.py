@@ -30,6 +30,13 @@ class Samples(Protocol):
     def targets(self) -> Tensor | None:
         """What is to be predicted, one row per input; None where it is not known."""
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """How long each input is, (N,), where that varies and batches should hold like lengths.
+
+        Known from `prepare` on; None where all inputs are of one size.
+        """
+
     def prepare(self, input_spec: InputSpec) -> None:
         """Learn what the backbone wants to see; needed before the first fetch."""
 

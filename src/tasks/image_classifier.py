@@ -53,12 +53,12 @@ class Normalise(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> tuple[Tensor]:
         """Turn uint8 pixels, or floats in [0, 1], into what the backbone was trained on."""
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
         floats = images.to(torch.float32, memory_format=self._format, copy=True)
         # In place, and as one multiplication and one subtraction: a batch is large.
-        return floats.mul_(1 / (scale * self.std)).sub_(self.mean / self.std)
+        return (floats.mul_(1 / (scale * self.std)).sub_(self.mean / self.std),)
 
 
 class ImageClassifier(Task):

@@ -26,13 +26,8 @@ def plain_loader(
     num_workers: int = 0,
     report: Report | None = None,
 ) -> Loader:
-    """Build a loader over prepared samples, in their own order and in this process."""
-    sampler = EpochSampler(
-        samples,  # type: ignore[arg-type]  # only its length is used
-        num_replicas=1,
-        rank=0,
-        shuffle=False,
-    )
+    """Build a loader over prepared samples, in this process; batches say which rows they hold."""
+    sampler = EpochSampler(samples, batch_size=batch_size, shuffle=False)
     return Loader(
         Fetch(samples),
         batch_size=batch_size,

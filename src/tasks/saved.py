@@ -1,6 +1,7 @@
 """Saved tasks: a folder with ``task.json`` and ``model.safetensors``, and no pickle.
 
-``task.json`` says what to build, ``model.safetensors`` holds every tensor of backbone and head.
+``task.json`` says what to build, ``model.safetensors`` holds every tensor of backbone and head;
+long texts of the input spec (a tokenizer) have files of their own.
 Whoever changes the layout raises `FORMAT`, teaches `load` the older one and adds a golden folder to
 ``tests/golden``.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from .. import __version__
 from ..backbones import Backbone, create, rebuild
 from ..errors import SavedTaskError, unknown_name
-from ..specs import DataSpec, ImageDataSpec, InputSpec
+from ..specs import INPUT_SPECS, DataSpec, ImageDataSpec, InputSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _JSON, _TENSORS = "task.json", "model.safetensors"
-_KNOWN_FILES = {_JSON, _TENSORS}
+_KNOWN_FILES = {_JSON, _TENSORS} | {
+    file for spec in INPUT_SPECS.values() for file in spec.FILES.values()
+}
 
 
 def describe_task(task: Task) -> dict[str, Any]:  # Any: plain JSON values
@@ -75,6 +78,8 @@ def save_task(task: Task, folder: Path) -> Path:
         new = Path(temporary) / "new"
         new.mkdir()
         (new / _JSON).write_text(text, encoding="utf-8")
+        for file, content in task.input_spec.files().items():
+            (new / file).write_text(content, encoding="utf-8")
         save_file(tensors, new / _TENSORS)
         if folder.exists():
             folder.replace(Path(temporary) / "old")
@@ -101,22 +106,26 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
         raise unknown_name("task", str(saved["task"]), TASKS)
     try:
         spec = DataSpec.from_json(saved["data"])
-        net = _net(saved["backbone"], spec, backbone)
+        net = _net(saved["backbone"], spec, backbone, path)
         task = TASKS[saved["task"]].from_settings(net, spec, saved["settings"])
         task.precision = saved["precision"]
+    except FileNotFoundError as error:
+        raise SavedTaskError(f"{path} is damaged: {error.filename} is missing.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise SavedTaskError(f"{path / _JSON} is damaged: {error!r}.") from error
     _fill(task, path)
     return task.eval()
 
 
-def _net(saved: Mapping[str, Any], spec: DataSpec, module: nn.Module | None) -> Backbone:
-    input_spec = InputSpec.from_json(saved["input"])
+def _net(
+    saved: Mapping[str, Any], spec: DataSpec, module: nn.Module | None, folder: Path
+) -> Backbone:
+    input_spec = InputSpec.from_json(saved["input"], folder)
     if module is None:
         return rebuild(saved["config"], input_spec, pretrained=saved["pretrained"])
     if isinstance(spec, ImageDataSpec):
         spec = replace(spec, size=None)  # it is among the values of the input spec
-    values = {name: value for name, value in input_spec.to_json().items() if name != "kind"}
+    values = asdict(input_spec)
     net = create(module, spec, preprocessing=values)
     net.pretrained = saved["pretrained"]
     return net

@@ -55,7 +55,8 @@ class Task(pl.LightningModule):
         backbone: The net below the head, with its preprocessing.
         head: Maps features (B, F) to what is predicted.
         spec: What the data said when the head was built.
-        preprocess: Turns a batch entry into what the backbone takes, on the device.
+        preprocess: Turns the batch entries that the backbone names into what it takes, on the
+            device: as many tensors in, in that order, as a tuple out.
         objective: What a training step asks.
         metrics: Computed on validation and test; updated with (output, target).
     """
@@ -103,9 +104,9 @@ class Task(pl.LightningModule):
         """Answer with the features of a batch, (B, F): cached ones, or the backbone's."""
         if "features" in batch:
             return batch["features"]
-        inputs = [self.preprocess(batch[name]) for name in self.backbone.inputs]
+        inputs = self.preprocess(*(batch[name] for name in self.backbone.inputs))
         features: Tensor = self.backbone(*inputs)
-        return features
+        return _mean_of_pieces(features, batch) if "piece_of" in batch else features
 
     def forward(self, batch: Batch) -> Tensor:
         """Answer with what the head says of a batch, in fp32 at every precision."""
@@ -431,6 +432,14 @@ class Task(pl.LightningModule):
             SavedTaskError: The folder holds something else.
         """
         return save_task(self, Path(folder))
+
+
+def _mean_of_pieces(features: Tensor, batch: Batch) -> Tensor:
+    """Average the rows that are pieces of the same input: (rows, F) to (B, F)."""
+    piece_of, count = batch["piece_of"], len(batch["index"])
+    sums = features.new_zeros(count, features.shape[1], dtype=torch.float32)
+    sums = sums.index_add(0, piece_of, features.float())
+    return sums / torch.bincount(piece_of, minlength=count)[:, None]
 
 
 def _shorten(classes: Sequence[str]) -> str:

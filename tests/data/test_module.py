@@ -24,6 +24,8 @@ class Numbers:
         self.broken = broken
         self.fetched: list[int] = []
 
+    lengths = None
+
     def prepare(self, input_spec) -> None:
         self.spec = input_spec
 
@@ -68,6 +70,34 @@ def test_every_row_comes_once_an_epoch_in_an_order_decided_by_seed_and_epoch() -
 
 def test_validation_comes_in_its_own_order() -> None:
     assert order(make().val_dataloader()) == [[0, 1, 2, 3]]
+
+
+def padding(batches: list[list[int]], lengths: torch.Tensor) -> int:
+    """Tokens that fill up every batch to its longest row."""
+    return sum(int((lengths[batch].max() - lengths[batch]).sum()) for batch in batches)
+
+
+def test_rows_of_like_length_share_a_batch_and_every_row_still_comes_once() -> None:
+    data = make(1000)
+    random = order(data.train_dataloader())
+    data.train.lengths = (torch.arange(1000) * 7919) % 97
+    loader = data.train_dataloader()
+    batches = order(loader)
+    assert sorted(itertools.chain(*batches)) == list(range(1000))
+    assert padding(batches, data.train.lengths) < padding(random, data.train.lengths) / 5
+    assert order(loader) == batches
+    loader.sampler.set_epoch(1)
+    assert order(loader) != batches
+    firsts = [int(data.train.lengths[batch[0]]) for batch in batches]
+    assert firsts != sorted(firsts, reverse=True), "short and long batches are mixed"
+
+
+def test_the_longest_rows_come_first_in_validation_and_the_short_batch_last() -> None:
+    data = make()
+    data.val.lengths = torch.tensor([1, 9, 5, 7])
+    assert order(data.val_dataloader()) == [[1, 3, 2, 0]]
+    data.train.lengths = torch.arange(10)
+    assert [len(batch) for batch in order(data.train_dataloader())] == [4, 4, 2]
 
 
 def test_worker_processes_give_the_same_batches() -> None:
