@@ -17,6 +17,7 @@ from .arrays import split_stack
 from .frames import FrameKind, column, frame_kind, is_missing
 from .image_samples import ImageSamples
 from .labels import Classes, natural
+from .samples import Samples
 from .sources import from_folders, walk
 from .web import Address, is_url
 
@@ -29,15 +30,15 @@ _NO_PICTURES = {".pdf", ".mpg", ".mpeg", ".ps", ".eps", ".h5", ".hdf", ".grib", 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Pictures to predict on.
+    """What to predict on, of any kind.
 
     Args:
         samples: One per input, in input order.
-        single: Whether one picture was given, and not a list, folder or table.
+        single: Whether one input was given, and not a list, folder or table.
         frame_kind: The kind of frame that came in, and that answers should be; pandas otherwise.
     """
 
-    samples: ImageSamples
+    samples: Samples
     single: bool
     frame_kind: FrameKind = "pandas"
 

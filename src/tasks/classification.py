@@ -1,19 +1,18 @@
-"""What classifiers of any kind of input share: head, metrics, predictions, evaluation."""
+"""Running a classifier of any kind of input: metrics, predictions, evaluation, embeddings."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from ..errors import ClassError, InvalidValueError, NoDataError, UnreadableError
+from ..errors import NoDataError, UnreadableError
 from .results import Embeddings, Evaluation, Predictions
 from .running import run
 
@@ -26,29 +25,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mealkit")
 
 
-def linear_head(num_features: int, num_classes: int, *, dropout: float) -> nn.Sequential:
-    """Build a linear head that starts at equal probabilities.
-
-    Zero weights need no random numbers, and give every class the same start.
-    """
-    if not 0 <= dropout < 1:
-        raise InvalidValueError(f"dropout={dropout}: expected a share in [0, 1).")
-    linear = nn.Linear(num_features, num_classes, device="meta").to_empty(device="cpu")
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return nn.Sequential(nn.Dropout(dropout), linear)
-
-
-def fill_head(head: nn.Sequential, weight: Tensor, bias: Tensor) -> None:
-    """Copy a solved head into place."""
-    linear = head[-1]
-    if not isinstance(linear, nn.Linear):
-        raise InvalidValueError(f"Expected a linear head, got {type(linear).__name__}.")
-    with torch.no_grad():
-        linear.weight.copy_(weight)
-        linear.bias.copy_(bias)
-
-
 def class_metrics(num_classes: int) -> MetricCollection:
     """Build the metrics that classifiers log: accuracy, and F1 averaged over classes."""
     return MetricCollection(
@@ -57,19 +33,6 @@ def class_metrics(num_classes: int) -> MetricCollection:
             "macro_f1": MulticlassF1Score(num_classes, average="macro"),
         }
     )
-
-
-def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Refuse class names that cannot be meant."""
-    if isinstance(classes, str):
-        raise ClassError(f"classes={classes!r}: expected several names, got one text.")
-    names = tuple(map(str, classes))
-    if len(names) < 2:
-        raise ClassError(f"Got {len(names)} classes: expected at least two.")
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ClassError(f"Class names must differ, got twice: {', '.join(twice[:5])}.")
-    return names
 
 
 def predict_classes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,24 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, create
-from ..data import Data, ImageData, Samples, samples_from
+from ..data import Data, ImageData, samples_from
 from ..data.inputs import labelled_from
 from ..data.module import BATCH_SIZE
 from ..data.sources import OnError
-from ..errors import InvalidValueError, NoDataError, UnreadableError
-from ..specs import DataSpec, ImageDataSpec, ImageSpec
-from .classification import (
-    check_classes,
-    class_metrics,
-    embed_samples,
-    evaluate_classes,
-    fill_head,
-    linear_head,
-    predict_classes,
-)
-from .objectives import Supervised
+from ..errors import InvalidValueError
+from ..specs import ImageDataSpec, ImageSpec
+from .classifier import Classifier, check_classes, check_untouched
 from .results import Embeddings, Evaluation, Predictions
-from .task import Task
 
 DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
 """15.6 M parameters. Chosen by timm's published ImageNet table (results-imagenet.csv: 82.3 % top-1,
@@ -61,7 +51,7 @@ class Normalise(nn.Module):
         return (floats.mul_(1 / (scale * self.std)).sub_(self.mean / self.std),)
 
 
-class ImageClassifier(Task):
+class ImageClassifier(Classifier):
     """Put one of several labels on a picture.
 
     Args:
@@ -85,7 +75,6 @@ class ImageClassifier(Task):
         (32, 32)
     """
 
-    monitor = "val/accuracy"
     default_lr: ClassVar[tuple[float, float]] = (2e-4, 2e-3)
 
     def __init__(
@@ -104,7 +93,7 @@ class ImageClassifier(Task):
             classes=names, in_chans=3 if in_chans is None else in_chans, size=size
         )
         if isinstance(backbone, Backbone):
-            _check_untouched(backbone, pretrained=pretrained, weights=weights, size=size)
+            check_untouched(backbone, pretrained=pretrained, weights=weights, size=size)
             net = backbone
         else:
             net = create(backbone, wanted, pretrained=pretrained, weights=weights)
@@ -124,18 +113,10 @@ class ImageClassifier(Task):
             net.to(memory_format=torch.channels_last)
         super().__init__(
             backbone=net,
-            head=linear_head(net.num_features, len(names), dropout=dropout),
             spec=ImageDataSpec(classes=names, in_chans=wants.in_chans, size=size),
             preprocess=Normalise(wants, channels_last=convolves),
-            objective=Supervised(),
-            metrics=class_metrics(len(names)),
+            dropout=dropout,
         )
-        self._dropout = dropout
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels, in the order of the probabilities."""
-        return self.spec.classes
 
     # Sources.
 
@@ -380,28 +361,7 @@ class ImageClassifier(Task):
                 f"in_chans={has}, or give arrays of {wants} channels."
             )
 
-    # Saved tasks.
-
-    def settings(self) -> dict[str, Any]:  # Any: plain JSON values
-        """Answer with what `from_settings` needs beside backbone and data."""
-        return {"dropout": self._dropout}
-
-    @classmethod
-    def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
-        """Build the task that was saved with these settings."""
-        return cls(backbone, classes=spec.classes, dropout=settings["dropout"])
-
     # Answers.
-
-    def probabilities(self, output: Tensor) -> Tensor:
-        """Turn logits (B, K) into probabilities."""
-        return output.float().softmax(1)
-
-    def set_head(self, weight: Tensor, bias: Tensor) -> None:
-        """Take over a head that was solved on features of the frozen backbone."""
-        if not isinstance(self.head, nn.Sequential):
-            raise InvalidValueError(f"Expected a linear head, got {type(self.head).__name__}.")
-        fill_head(self.head, weight, bias)
 
     def predict(
         self,
@@ -426,16 +386,7 @@ class ImageClassifier(Task):
             UnreadableError: The one input cannot be read.
             NoDataError: There are no inputs.
         """
-        given = samples_from(inputs, image=image)
-        predictions = predict_classes(
-            self, given.samples, batch_size=batch_size, frame_kind=given.frame_kind
-        )
-        if given.single and predictions.errors:
-            reason = predictions.errors[0]
-            raise UnreadableError(
-                f"{predictions.inputs[0]} cannot be read: {reason}.", reason=reason
-            )
-        return predictions
+        return self._predict(samples_from(inputs, image=image), batch_size)
 
     def embed(
         self,
@@ -454,8 +405,7 @@ class ImageClassifier(Task):
         Raises:
             UnreadableError: An input cannot be read.
         """
-        samples = samples_from(inputs, image=image).samples
-        return embed_samples(self, samples, batch_size=batch_size)
+        return self._embed(samples_from(inputs, image=image), batch_size)
 
     def evaluate(
         self, data: str | Path | ImageData | None = None, *, batch_size: int = BATCH_SIZE
@@ -471,29 +421,6 @@ class ImageClassifier(Task):
             NoDataError: There is nothing to score.
             ClassError: A label is none of the task's classes.
         """
-        return evaluate_classes(self, self._labelled(data), batch_size=batch_size)
-
-    def _labelled(self, data: str | Path | ImageData | None) -> Samples:
         if isinstance(data, str | Path):
-            return labelled_from(data, classes=self.classes)
-        source = self.data if data is None else data
-        if source is None:
-            raise NoDataError(
-                "This task has no data: saved tasks do not carry any. Say what to score: "
-                "task.evaluate('photos/test')."
-            )
-        self.check_data(source)
-        samples = source.test if source.test is not None else source.val
-        if samples is None:
-            raise NoDataError("These data have neither a test nor a validation part to score.")
-        return samples
-
-
-def _check_untouched(backbone: Backbone, **given: object) -> None:
-    """Refuse arguments that would have built another net than the one that was given."""
-    named = [f"{name}=" for name, value in given.items() if value is not None]
-    if named:
-        raise InvalidValueError(
-            f"{', '.join(named)} beside a backbone that is already built "
-            f"({backbone.config.get('name')}): give them to mealkit.backbones.create."
-        )
+            return self._evaluate(labelled_from(data, classes=self.classes), batch_size)
+        return self._evaluate(self._part_to_score(data), batch_size)

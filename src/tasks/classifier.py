@@ -1,0 +1,152 @@
+"""Classifier: what tasks that put a label on an input share, whatever the input is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import Backbone
+from ..data.inputs import Inputs
+from ..data.module import Data
+from ..data.samples import Samples
+from ..errors import ClassError, InvalidValueError, NoDataError, UnreadableError
+from ..specs import DataSpec
+from .classification import class_metrics, embed_samples, evaluate_classes, predict_classes
+from .objectives import Supervised
+from .results import Embeddings, Evaluation, Predictions
+from .task import Task
+
+
+class Classifier(Task):
+    """Put one of several labels on an input: a linear head over the features of a backbone.
+
+    Subclasses, one per kind of input, say where data come from and what `predict` takes.
+
+    Args:
+        backbone: The net below the head.
+        spec: What the data said; it names the classes.
+        preprocess: Turns batch entries into what the backbone takes.
+        dropout: Share of the features that the head loses in training.
+    """
+
+    monitor = "val/accuracy"
+
+    def __init__(
+        self, *, backbone: Backbone, spec: DataSpec, preprocess: nn.Module, dropout: float
+    ) -> None:
+        num_classes = len(spec.classes)
+        super().__init__(
+            backbone=backbone,
+            head=_linear_head(backbone.num_features, num_classes, dropout=dropout),
+            spec=spec,
+            preprocess=preprocess,
+            objective=Supervised(),
+            metrics=class_metrics(num_classes),
+        )
+        self._dropout = dropout
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the probabilities."""
+        return self.spec.classes
+
+    def settings(self) -> dict[str, Any]:  # Any: plain JSON values
+        """Answer with what `from_settings` needs beside backbone and data."""
+        return {"dropout": self._dropout}
+
+    @classmethod
+    def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
+        """Build the task that was saved with these settings."""
+        build: Any = cls  # Any: subclasses take the backbone first, and their classes by name
+        task: Self = build(backbone, classes=spec.classes, dropout=settings["dropout"])
+        return task
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Turn logits (B, K) into probabilities."""
+        return output.float().softmax(1)
+
+    def set_head(self, weight: Tensor, bias: Tensor) -> None:
+        """Take over a head that was solved on features of the frozen backbone."""
+        if not isinstance(self.head, nn.Sequential):
+            raise InvalidValueError(f"Expected a linear head, got {type(self.head).__name__}.")
+        _fill_head(self.head, weight, bias)
+
+    def _predict(self, given: Inputs, batch_size: int) -> Predictions:
+        predictions = predict_classes(
+            self, given.samples, batch_size=batch_size, frame_kind=given.frame_kind
+        )
+        if given.single and predictions.errors:
+            reason = predictions.errors[0]
+            raise UnreadableError(
+                f"{predictions.inputs[0]} cannot be read: {reason}.", reason=reason
+            )
+        return predictions
+
+    def _embed(self, given: Inputs, batch_size: int) -> Embeddings:
+        return embed_samples(self, given.samples, batch_size=batch_size)
+
+    def _evaluate(self, samples: Samples, batch_size: int) -> Evaluation:
+        return evaluate_classes(self, samples, batch_size=batch_size)
+
+    def _part_to_score(self, data: Data | None) -> Samples:
+        """Answer with the test part of data, else with their validation part."""
+        source = self.data if data is None else data
+        if source is None:
+            raise NoDataError(
+                "This task has no data: saved tasks do not carry any. Say what to score: "
+                "task.evaluate(data)."
+            )
+        self.check_data(source)
+        samples = source.test if source.test is not None else source.val
+        if samples is None:
+            raise NoDataError("These data have neither a test nor a validation part to score.")
+        return samples
+
+
+def _linear_head(num_features: int, num_classes: int, *, dropout: float) -> nn.Sequential:
+    """Build a linear head that starts at equal probabilities.
+
+    Zero weights need no random numbers, and give every class the same start.
+    """
+    if not 0 <= dropout < 1:
+        raise InvalidValueError(f"dropout={dropout}: expected a share in [0, 1).")
+    linear = nn.Linear(num_features, num_classes, device="meta").to_empty(device="cpu")
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.Dropout(dropout), linear)
+
+
+def _fill_head(head: nn.Sequential, weight: Tensor, bias: Tensor) -> None:
+    """Copy a solved head into place."""
+    linear = head[-1]
+    if not isinstance(linear, nn.Linear):
+        raise InvalidValueError(f"Expected a linear head, got {type(linear).__name__}.")
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+
+
+def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Refuse class names that cannot be meant."""
+    if isinstance(classes, str):
+        raise ClassError(f"classes={classes!r}: expected several names, got one text.")
+    names = tuple(map(str, classes))
+    if len(names) < 2:
+        raise ClassError(f"Got {len(names)} classes: expected at least two.")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ClassError(f"Class names must differ, got twice: {', '.join(twice[:5])}.")
+    return names
+
+
+def check_untouched(backbone: Backbone, **given: object) -> None:
+    """Refuse arguments that would have built another net than the one that was given."""
+    named = [f"{name}=" for name, value in given.items() if value is not None]
+    if named:
+        raise InvalidValueError(
+            f"{', '.join(named)} beside a backbone that is already built "
+            f"({backbone.config.get('name')}): give them to mealkit.backbones.create."
+        )
