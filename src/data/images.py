@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from PIL import Image
+
 from ..specs import ImageDataSpec
 from . import sources
+from .arrays import array_to_image
 from .augment import Augmentation, light, resolve
+from .check import examine, same_content
+from .image_samples import ImageSamples
 from .module import Data
-from .parts import build_parts
+from .parts import Form, build_parts
 
 if TYPE_CHECKING:
     from ..specs import Batch
@@ -263,7 +268,7 @@ class ImageData(Data):
         cls, tables: Sequence[Table | None], *, split: float, seed: int, on_error: str
     ) -> Self:
         named = dict(zip(cls._names, tables, strict=True))
-        parts = build_parts(named, split=split, seed=seed, on_error=on_error)
+        parts = build_parts(PICTURES, named, split=split, seed=seed, on_error=on_error)
         return cls(
             spec=parts.spec,
             train=parts.samples["train"],
@@ -292,3 +297,25 @@ class ImageData(Data):
         if self.augment is None or isinstance(self.augment, str):
             return f"pictures, augmentation {self.augment or 'light'!r}"
         return f"pictures, augmented by {getattr(self.augment, '__name__', repr(self.augment))}"
+
+
+def _spec(classes: tuple[str, ...], images: Sequence[Any]) -> ImageDataSpec:
+    return ImageDataSpec(classes=classes, in_chans=_in_chans(images))
+
+
+def _in_chans(images: Sequence[Any]) -> int:
+    """Number of channels of the first picture; files are read in colour, and grey is repeated."""
+    first = images[0]
+    if isinstance(first, str | Path | bytes | Image.Image):
+        return 3
+    num_channels = len(array_to_image(first))
+    return 3 if num_channels == 1 else num_channels
+
+
+PICTURES = Form(
+    noun="image",
+    examine=lambda image, fully: examine(image, fully=fully),
+    same=same_content,
+    samples=lambda images, ids, targets: ImageSamples(images, ids=ids, targets=targets),
+    spec=_spec,
+)

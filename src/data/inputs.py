@@ -103,7 +103,7 @@ def labelled_from(folder: str | Path, *, classes: Sequence[str]) -> ImageSamples
     for id, problem in table.remarks:
         _log.warning("%s: %s.", id, problem)
     targets = Classes(tuple(classes)).encode(table.labels, part="test", ids=table.ids)
-    return ImageSamples(table.images, ids=table.ids, targets=targets, allow_none=True)
+    return ImageSamples(table.inputs, ids=table.ids, targets=targets, allow_none=True)
 
 
 def images_below(folder: Path) -> list[str]:

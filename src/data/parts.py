@@ -1,29 +1,47 @@
-"""From tables of labelled pictures to checked, split parts and the report on them."""
+"""From tables of labelled inputs of any kind to checked, split parts and the report on them."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from ..errors import InvalidValueError, UnreadableError
-from ..specs import ImageDataSpec
 from . import check
-from .arrays import array_to_image
-from .image_samples import ImageSamples
 from .labels import Classes, Label
 from .report import Report
 from .split import split_by_hash
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..specs import DataSpec
+    from .samples import Samples
     from .sources import Table
 
 _log = logging.getLogger("mealkit")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a kind of input brings to the making of parts.
+
+    Args:
+        noun: What one input is called in messages.
+        examine: Answers with what tells an input from others, and with why it cannot be used (or
+            None); whether to look at all of it is the second argument.
+        same: Whether two inputs that `examine` does not tell apart are the same.
+        samples: Makes samples of checked inputs, their ids and their targets.
+        spec: Makes what the data tell the net, of the names of the classes and the inputs of train.
+    """
+
+    noun: str
+    examine: Callable[[Any, bool], tuple[str, str | None]]  # Any: an input, like all below
+    same: Callable[[Any, Any], bool]
+    samples: Callable[[Sequence[Any], Sequence[str], Tensor], Samples]
+    spec: Callable[[tuple[str, ...], Sequence[Any]], DataSpec]
 
 
 @dataclass(frozen=True)
@@ -36,8 +54,8 @@ class Parts:
         report: What was found wrong.
     """
 
-    spec: ImageDataSpec
-    samples: dict[str, ImageSamples]
+    spec: DataSpec
+    samples: dict[str, Samples]
     report: Report
 
 
@@ -45,7 +63,7 @@ class Parts:
 class _Checked:
     """The readable rows of a table."""
 
-    images: Sequence[Any]  # Any: as in Table
+    inputs: Sequence[Any]  # Any: as in Table
     ids: list[str]
     labels: list[Label]
     keys: list[str]
@@ -53,7 +71,7 @@ class _Checked:
 
     def rows(self, rows: Sequence[int]) -> _Checked:
         return _Checked(
-            Rows(self.images, rows),
+            Rows(self.inputs, rows),
             [self.ids[row] for row in rows],
             [self.labels[row] for row in rows],
             [self.keys[row] for row in rows],
@@ -81,40 +99,43 @@ class Rows(Sequence[Any]):
 
 
 def build_parts(
-    tables: Mapping[str, Table | None], *, split: float, seed: int, on_error: str
+    form: Form,
+    tables: Mapping[str, Table | None],
+    *,
+    split: float,
+    seed: int,
+    on_error: str,
 ) -> Parts:
-    """Check every picture, learn the classes and split.
+    """Check every input, learn the classes and split.
 
     Raises:
         InvalidValueError: ``split`` or ``on_error`` cannot be meant.
         ClassError: Labels do not fit.
-        UnreadableError: Pictures cannot be read, and that is not to be passed over.
+        UnreadableError: Inputs cannot be read, and that is not to be passed over.
     """
     if on_error not in ("skip", "raise"):
         raise InvalidValueError(f"on_error={on_error!r}: expected 'skip' or 'raise'.")
     if not 0 <= split < 1:
         raise InvalidValueError(f"split={split}: expected a share in [0, 1); 0 is no validation.")
     given = {name: table for name, table in tables.items() if table is not None}
-    # Labels before pixels: they are quick to check, and wrong ones make the rest pointless.
+    # Labels before contents: they are quick to check, and wrong ones make the rest pointless.
     classes = Classes.learn(given["train"].labels)
     for name, table in given.items():
         classes.encode(table.labels, part=name, ids=table.ids)
     report = Report()
-    parts = _check_all(given, report, on_error)
-    _check_duplicates(parts, report)
+    parts = _check_all(form, given, report, on_error)
+    _check_duplicates(form, parts, report)
     if "val" not in parts and split > 0:
-        parts = {**_split(parts["train"], classes, report, split, seed), **_without_train(parts)}
+        train = _split(form, parts["train"], classes, report, split, seed)
+        parts = {**train, **_without_train(parts)}
     samples = {
-        name: ImageSamples(
-            part.images,
-            ids=part.ids,
-            targets=classes.encode(part.labels, part=name, ids=part.ids),
+        name: form.samples(
+            part.inputs, part.ids, classes.encode(part.labels, part=name, ids=part.ids)
         )
         for name, part in parts.items()
     }
-    _tell(samples, classes, report)
-    spec = ImageDataSpec(classes=classes.names, in_chans=_in_chans(parts["train"].images))
-    return Parts(spec, samples, report)
+    _tell(form, samples, classes)
+    return Parts(form.spec(classes.names, parts["train"].inputs), samples, report)
 
 
 def _without_train(parts: Mapping[str, _Checked]) -> dict[str, _Checked]:
@@ -122,10 +143,12 @@ def _without_train(parts: Mapping[str, _Checked]) -> dict[str, _Checked]:
     return {name: part for name, part in parts.items() if name != "train"}
 
 
-def _check_all(tables: Mapping[str, Table], report: Report, on_error: str) -> dict[str, _Checked]:
-    num_images = sum(len(table) for table in tables.values())
-    fully = num_images <= check.CHECK_FULLY
-    found = {name: _examine(table, fully) for name, table in tables.items()}
+def _check_all(
+    form: Form, tables: Mapping[str, Table], report: Report, on_error: str
+) -> dict[str, _Checked]:
+    num_inputs = sum(len(table) for table in tables.values())
+    fully = num_inputs <= check.CHECK_FULLY
+    found = {name: _examine(form, table, fully) for name, table in tables.items()}
     broken: list[tuple[str, str]] = []
     for name, table in tables.items():
         for remark in table.remarks:
@@ -135,63 +158,68 @@ def _check_all(tables: Mapping[str, Table], report: Report, on_error: str) -> di
     for id, reason in broken:
         report.add(id, reason)
     if broken:
-        _say_broken(broken, num_images, on_error)
-    return {name: _readable(name, table, found[name]) for name, table in tables.items()}
+        _say_broken(form, broken, num_inputs, on_error)
+    return {name: _readable(form, name, table, found[name]) for name, table in tables.items()}
 
 
-def _examine(table: Table, fully: bool) -> list[tuple[str, str | None]]:
-    """Look at every picture, some hundred at a time: a dataset's rows are not kept."""
+def _examine(form: Form, table: Table, fully: bool) -> list[tuple[str, str | None]]:
+    """Look at every input, some hundred at a time: a dataset's rows are not kept."""
     answers: list[tuple[str, str | None]] = []
     for start in range(0, len(table), 256):
         rows = range(start, min(start + 256, len(table)))
-        images = [table.images[row] for row in rows]
-        answers += check.in_threads(lambda image: check.examine(image, fully=fully), images)
+        inputs = [table.inputs[row] for row in rows]
+        answers += check.in_threads(lambda input: form.examine(input, fully), inputs)
     return answers
 
 
-def _say_broken(broken: Sequence[tuple[str, str]], num_images: int, on_error: str) -> None:
+def _say_broken(
+    form: Form, broken: Sequence[tuple[str, str]], num_inputs: int, on_error: str
+) -> None:
     shown = "; ".join(f"{id}: {reason}" for id, reason in broken[:5])
     more = f"; and {len(broken) - 5:,} more" if len(broken) > 5 else ""
     if on_error == "raise":
         raise UnreadableError(
-            f"{len(broken):,} of {num_images:,} images cannot be read: {shown}{more}. Repair or "
-            "remove them, or pass on_error='skip' to go on without them."
+            f"{len(broken):,} of {num_inputs:,} {form.noun}s cannot be read: {shown}{more}. Repair "
+            "or remove them, or pass on_error='skip' to go on without them."
         )
     _log.warning(
-        "Left out %s of %s images that cannot be read; data.report lists them (%s: %s%s).",
+        "Left out %s of %s %ss that cannot be read; data.report lists them (%s: %s%s).",
         f"{len(broken):,}",
-        f"{num_images:,}",
+        f"{num_inputs:,}",
+        form.noun,
         *broken[0],
         ", ..." if len(broken) > 1 else "",
     )
 
 
-def _readable(name: str, table: Table, found: Sequence[tuple[str, str | None]]) -> _Checked:
+def _readable(
+    form: Form, name: str, table: Table, found: Sequence[tuple[str, str | None]]
+) -> _Checked:
     rows = [row for row, (_, reason) in enumerate(found) if reason is None]
     left = {table.labels[row] for row in rows}
     for row, label in enumerate(table.labels):
         if label not in left:
-            num_images = table.labels.count(label)
+            count = table.labels.count(label)
             raise UnreadableError(
-                f"None of the {num_images:,} images of the class {str(label)!r} in the {name} part "
-                f"can be read; the first is {table.ids[row]}: {found[row][1]}. Repair them or "
+                f"None of the {count:,} {form.noun}s of the class {str(label)!r} in the {name} "
+                f"part can be read; the first is {table.ids[row]}: {found[row][1]}. Repair them or "
                 "remove the class."
             )
     checked = _Checked(
-        table.images, table.ids, table.labels, [key for key, _ in found], table.groups
+        table.inputs, table.ids, table.labels, [key for key, _ in found], table.groups
     )
     return checked.rows(rows)
 
 
-def _check_duplicates(parts: Mapping[str, _Checked], report: Report) -> None:
-    """Report exact copies of a picture in several parts, or with several labels."""
+def _check_duplicates(form: Form, parts: Mapping[str, _Checked], report: Report) -> None:
+    """Report exact copies of an input in several parts, or with several labels."""
     num_across = 0
     for (first_name, first_row), (name, row) in _copies(parts):
         first, part = parts[first_name], parts[name]
         across, relabelled = name != first_name, part.labels[row] != first.labels[first_row]
         if not (across or relabelled):
             continue
-        if not check.same_content(first.images[first_row], part.images[row]):
+        if not form.same(first.inputs[first_row], part.inputs[row]):
             continue
         num_across += across
         where = f"{first.ids[first_row]} in the {first_name} part"
@@ -211,7 +239,7 @@ Place = tuple[str, int]
 
 
 def _copies(parts: Mapping[str, _Checked]) -> Iterator[tuple[Place, Place]]:
-    """Find pictures with the fingerprint of an earlier one: pairs of that one and this one."""
+    """Find inputs with the fingerprint of an earlier one: pairs of that one and this one."""
     first: dict[str, Place] = {}
     for name, part in parts.items():
         for row, key in enumerate(part.keys):
@@ -222,7 +250,7 @@ def _copies(parts: Mapping[str, _Checked]) -> Iterator[tuple[Place, Place]]:
 
 
 def _split(
-    train: _Checked, classes: Classes, report: Report, share: float, seed: int
+    form: Form, train: _Checked, classes: Classes, report: Report, share: float, seed: int
 ) -> dict[str, _Checked]:
     keys = train.keys if train.groups is None else train.groups
     targets = classes.encode(train.labels, part="train", ids=train.ids).tolist()
@@ -232,14 +260,15 @@ def _split(
         distinct[target].add(key)
     single = [target for target, members in distinct.items() if len(members) == 1]
     for target in single:
-        what = "image" if train.groups is None else "group"
+        what = form.noun if train.groups is None else "group"
         id = train.ids[targets.index(target)]
         report.add(id, f"the only {what} of the class {classes.names[target]!r}; not validated")
     if single:
         names = ", ".join(repr(classes.names[target]) for target in single[:5])
         _log.warning(
-            "%d classes have a single image or group and stay out of validation: %s%s.",
+            "%d classes have a single %s or group and stay out of validation: %s%s.",
             len(single),
+            form.noun,
             names,
             ", ..." if len(single) > 5 else "",
         )
@@ -249,16 +278,7 @@ def _split(
     return parts
 
 
-def _in_chans(images: Sequence[Any]) -> int:
-    """Number of channels of the first picture; files are read in colour, and grey is repeated."""
-    first = images[0]
-    if isinstance(first, str | Path | bytes | Image.Image):
-        return 3
-    num_channels = len(array_to_image(first))
-    return 3 if num_channels == 1 else num_channels
-
-
-def _tell(samples: Mapping[str, ImageSamples], classes: Classes, report: Report) -> None:
+def _tell(form: Form, samples: Mapping[str, Samples], classes: Classes) -> None:
     counts = Counter(
         classes.names[target]
         for part in samples.values()
@@ -270,8 +290,9 @@ def _tell(samples: Mapping[str, ImageSamples], classes: Classes, report: Report)
     names = {"train": "train", "val": "validation", "test": "test"}
     parts = ", ".join(f"{len(part):,} {names[name]}" for name, part in samples.items())
     _log.info(
-        "%s images, %d classes: %s%s; %s.",
+        "%s %ss, %d classes: %s%s; %s.",
         f"{sum(map(len, samples.values())):,}",
+        form.noun,
         len(classes.names),
         shown,
         more,

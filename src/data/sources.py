@@ -27,17 +27,17 @@ LAYOUT = "Expected one subfolder per class, with its pictures: photos/cat/1.jpg,
 
 @dataclass(frozen=True)
 class Table:
-    """Labelled pictures that nobody has looked at yet.
+    """Labelled inputs of any kind that nobody has looked at yet.
 
     Args:
-        images: Paths, bytes, PIL images or arrays, one per picture.
+        inputs: Paths, bytes, PIL images or arrays of pictures; texts, or pairs of texts.
         ids: Names that the user recognises.
-        labels: One per picture.
-        groups: Pictures of one group stay on one side of a split; None for no groups.
+        labels: One per input.
+        groups: Inputs of one group stay on one side of a split; None for no groups.
         remarks: What is wrong with the source: pairs of an input and a problem.
     """
 
-    images: Sequence[Any]  # Any: paths, bytes, PIL images, arrays, or what a dataset keeps
+    inputs: Sequence[Any]  # Any: see Args, or what a dataset keeps
     ids: list[str]
     labels: list[Label]
     groups: list[str] | None = None
@@ -45,13 +45,13 @@ class Table:
 
     def __post_init__(self) -> None:
         for name, values in (("labels", self.labels), ("groups", self.groups)):
-            if values is not None and len(values) != len(self.images):
+            if values is not None and len(values) != len(self.inputs):
                 raise DataError(
-                    f"Got {len(self.images):,} images and {len(values):,} {name}; expected as many "
+                    f"Got {len(self.inputs):,} inputs and {len(values):,} {name}; expected as many "
                     "of one as of the other."
                 )
-        if not len(self.images):
-            raise NoDataError("There are no images: the source is empty.")
+        if not len(self.inputs):
+            raise NoDataError("There are no inputs: the source is empty.")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -85,7 +85,7 @@ def from_folders(folder: str | Path, *, group: Callable[[str], str] | None = Non
         if child.is_dir() and not child.name.startswith(".") and child.name not in set(classes):
             remarks.append((str(child), "a class folder without files; left out"))
     return Table(
-        images=[str(root / path) for path in inside],
+        inputs=[str(root / path) for path in inside],
         ids=[str(root / path) for path in inside],
         labels=list(classes),
         groups=None if group is None else [str(group(Path(path).as_posix())) for path in inside],
@@ -207,7 +207,7 @@ def from_dataset(
         return _from_hugging_face(dataset, image, label, group)
     ids = [str(number) for number in range(len(dataset))]
     if not ids:
-        raise NoDataError("There are no images: the dataset is empty.")
+        raise NoDataError("There are no inputs: the dataset is empty.")
     groups = (
         None if group is None else _groups([_part(dataset[n], group, 2) for n in range(len(ids))])
     )

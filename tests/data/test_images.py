@@ -220,9 +220,9 @@ def test_files_with_labels(shapes):
     assert data.classes == ("circle", "square", "triangle")
     assert len(data.train) == 36
     assert len(data.val) == 3
-    with pytest.raises(DataError, match="Got 36 images and 35 labels"):
+    with pytest.raises(DataError, match="Got 36 inputs and 35 labels"):
         ImageData.from_files(paths, list(frame["kind"])[1:])
-    with pytest.raises(NoDataError, match="There are no images"):
+    with pytest.raises(NoDataError, match="There are no inputs"):
         ImageData.from_files([], [])
     with pytest.raises(DataError, match="expected a list of paths"):
         ImageData.from_files(str(shapes), ["a"])
@@ -234,7 +234,7 @@ def test_groups_of_files_are_respected_and_counted(shapes):
     data = ImageData.from_files(paths, frame["kind"], group=frame["pair"], split=0.4)
     pairs = [{int(id[-6:-4]) // 2 for id in part.ids} for part in (data.train, data.val)]
     assert not pairs[0] & pairs[1]
-    with pytest.raises(DataError, match="36 images and 3 groups"):
+    with pytest.raises(DataError, match="36 inputs and 3 groups"):
         ImageData.from_files(paths, frame["kind"], group=[1, 2, 3])
 
 
@@ -284,7 +284,7 @@ def test_csv_files_that_cannot_be_read_say_so(tmp_path):
     with pytest.raises(NoDataError, match="is empty"):
         ImageData.from_csv(tmp_path / "empty.csv", image="a", label="b")
     (tmp_path / "header.csv").write_text("a,b\n")
-    with pytest.raises(NoDataError, match="There are no images"):
+    with pytest.raises(NoDataError, match="There are no inputs"):
         ImageData.from_csv(tmp_path / "header.csv", image="a", label="b")
     (tmp_path / "latin.csv").write_bytes("a,b\nä.jpg,x\n".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
