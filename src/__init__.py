@@ -14,15 +14,16 @@ from .log import attach
 
 if TYPE_CHECKING:
     from . import backbones, data, errors, specs, tasks
-    from .data import ImageData
+    from .data import ImageData, TextData
     from .errors import MealkitError
-    from .specs import ImageSpec
+    from .specs import ImageSpec, TextSpec
     from .tasks import (
         Embeddings,
         Evaluation,
         History,
         ImageClassifier,
         Predictions,
+        TextClassifier,
         Training,
         load,
     )
@@ -38,6 +39,9 @@ __all__ = [
     "ImageSpec",
     "MealkitError",
     "Predictions",
+    "TextClassifier",
+    "TextData",
+    "TextSpec",
     "Training",
     "backbones",
     "data",
@@ -56,6 +60,9 @@ _HOMES = {
     "ImageSpec": "specs",
     "MealkitError": "errors",
     "Predictions": "tasks",
+    "TextClassifier": "tasks",
+    "TextData": "data",
+    "TextSpec": "specs",
     "Training": "tasks",
     "load": "tasks",
 }

@@ -230,11 +230,24 @@ class TextDataSpec(DataSpec):
 
     Args:
         classes: Names of the labels in the order of the logits.
-        pairs: Whether an input is a pair of texts.
+        text: The column of texts, or the two columns of pairs of texts.
+        label: The column of labels.
     """
 
     kind: ClassVar[Kind] = "text"
-    pairs: bool = False
+    text: tuple[str, ...] = ("text",)
+    label: str = "label"
+
+    def __post_init__(self) -> None:
+        if len(self.text) not in (1, 2):
+            raise InvalidValueError(
+                f"text={self.text}: expected one column, or the two of pairs of texts."
+            )
+
+    @property
+    def pairs(self) -> bool:
+        """Whether an input is a pair of texts."""
+        return len(self.text) == 2
 
 
 DATA_SPECS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDataSpec}

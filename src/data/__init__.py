@@ -9,6 +9,8 @@ from .inputs import Inputs, samples_from
 from .module import Data, EpochSampler, Loader
 from .report import Report
 from .samples import Fetch, Samples
+from .text_samples import TextSamples
+from .texts import TextData
 
 __all__ = [
     "AUGMENTATIONS",
@@ -22,5 +24,7 @@ __all__ = [
     "Loader",
     "Report",
     "Samples",
+    "TextData",
+    "TextSamples",
     "samples_from",
 ]

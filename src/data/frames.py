@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 import pandas
 
-from ..errors import DataError, unknown_name
+from ..errors import DataError, NoDataError, unknown_name
 
 FrameKind = Literal["pandas", "polars"]
 
@@ -22,6 +23,48 @@ def frame_kind(value: object) -> FrameKind | None:
     if polars is not None and isinstance(value, polars.DataFrame):
         return "polars"
     return None
+
+
+def read_csv(path: str | Path) -> pandas.DataFrame:
+    """Read a table of texts from a CSV file, or from one with tabs that ends in .tsv.
+
+    Every value is a text, and only "" is a missing one: "NA" and "007" are names.
+
+    Raises:
+        NoDataError: The file is absent or empty.
+        DataError: It cannot be parsed; the message names the line.
+    """
+    separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
+    try:
+        return pandas.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, na_values=[""]
+        )
+    except FileNotFoundError as error:
+        raise NoDataError(f"There is no file {path}.") from error
+    except pandas.errors.EmptyDataError as error:
+        raise NoDataError(f"The file {path} is empty; expected a header line and rows.") from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(Path(path)) from error
+    except (pandas.errors.ParserError, OSError) as error:
+        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        raise DataError(
+            f"The file {path} cannot be read as CSV in UTF-8: {reason}. Mend that line (a text "
+            "with a comma stands in quotes), or read it with pandas and use from_data_frame."
+        ) from error
+
+
+def _not_utf8(path: Path) -> DataError:
+    data = path.read_bytes()
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return DataError(
+            f"The file {path} cannot be read as CSV in UTF-8: line {line} has the byte "
+            f"{data[error.start]:#04x}. Save it as UTF-8, or read it with pandas.read_csv(path, "
+            "encoding=...) and use from_data_frame."
+        )
+    return DataError(f"The file {path} cannot be read as CSV in UTF-8.")
 
 
 def is_frame(value: object) -> TypeGuard[pandas.DataFrame]:

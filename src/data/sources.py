@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset
 
 from ..errors import DataError, NoDataError
 from .arrays import split_stack
-from .frames import check_no_missing, column
+from .frames import check_no_missing, column, read_csv
 from .labels import Label, natural, plain_labels
 
 OnError = Literal["skip", "raise"]
@@ -118,7 +118,7 @@ def from_files(
     if isinstance(paths, str | Path):
         raise DataError(f"paths={str(paths)!r}: expected a list of paths; a folder: from_folders.")
     ids = [str(path) for path in paths]
-    return Table(ids, list(ids), plain_labels(labels, ids=ids), _groups(group))
+    return Table(ids, list(ids), plain_labels(labels, ids=ids), plain_groups(group))
 
 
 def from_data_frame(
@@ -135,7 +135,7 @@ def from_data_frame(
     ids = [str(value) for value in given]
     images = [str(value if root is None else Path(root) / str(value)) for value in given]
     labels = plain_labels(column(frame, label), ids=ids)
-    return Table(images, ids, labels, None if group is None else _groups(column(frame, group)))
+    return Table(images, ids, labels, None if group is None else plain_groups(column(frame, group)))
 
 
 def from_csv(
@@ -152,18 +152,7 @@ def from_csv(
         NoDataError: The file is absent or empty.
         DataError: It cannot be parsed, or lacks a column.
     """
-    try:
-        # Texts, and no list of words for "missing": "NA" and "007" are names.
-        frame = pandas.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    except FileNotFoundError as error:
-        raise NoDataError(f"There is no file {path}.") from error
-    except pandas.errors.EmptyDataError as error:
-        raise NoDataError(f"The file {path} is empty; expected a header line and rows.") from error
-    except (pandas.errors.ParserError, UnicodeDecodeError, OSError) as error:
-        raise DataError(
-            f"The file {path} cannot be read as CSV in UTF-8: {error}. Read it with pandas and use "
-            "from_data_frame."
-        ) from error
+    frame = read_csv(path)
     root = Path(path).parent if root is None else root
     return from_data_frame(frame, image=image, label=label, root=root, group=group)
 
@@ -177,7 +166,7 @@ def from_arrays(
     """Look at pictures in memory: a stack, or a list of arrays, tensors or PIL images."""
     stack = split_stack(images)
     ids = [str(number) for number in range(len(stack))]
-    return Table(stack, ids, plain_labels(labels, ids=ids), _groups(group))
+    return Table(stack, ids, plain_labels(labels, ids=ids), plain_groups(group))
 
 
 def from_dataset(
@@ -209,7 +198,9 @@ def from_dataset(
     if not ids:
         raise NoDataError("There are no inputs: the dataset is empty.")
     groups = (
-        None if group is None else _groups([_part(dataset[n], group, 2) for n in range(len(ids))])
+        None
+        if group is None
+        else plain_groups([_part(dataset[n], group, 2) for n in range(len(ids))])
     )
     labels = plain_labels(_torch_labels(dataset, label), ids=ids)
     return Table(DatasetImages(dataset, image), ids, labels, groups)
@@ -226,7 +217,7 @@ def _from_hugging_face(dataset: Any, image: str, label: str, group: str | None) 
     if class_names is not None:  # a ClassLabel; -1 is its word for "no label"
         values = [None if value in (None, -1) else class_names[value] for value in values]
     labels = plain_labels(values, ids=ids)
-    groups = None if group is None else _groups(list(dataset[group]))
+    groups = None if group is None else plain_groups(list(dataset[group]))
     only = dataset.select_columns([image]) if hasattr(dataset, "select_columns") else dataset
     return Table(DatasetImages(only, image), ids, labels, groups)
 
@@ -285,11 +276,18 @@ def _part(item: Any, name: str, position: int) -> Any:
     )
 
 
-def _groups(values: Any) -> list[str] | None:
+def plain_groups(values: Any) -> list[str] | None:
+    """Turn groups of any container into texts.
+
+    Any in the type: a list, an array, a tensor, or what is refused here.
+
+    Raises:
+        DataError: They are no groups, or one is missing.
+    """
     if values is None:
         return None
     if isinstance(values, str) or callable(values):
-        raise DataError(f"group={values!r}: expected one group per picture.")
+        raise DataError(f"group={values!r}: expected one group per input.")
     groups = values.tolist() if isinstance(values, np.ndarray | torch.Tensor) else list(values)
     check_no_missing(groups, what="group", ids=[])
     return [str(value) for value in groups]

@@ -8,9 +8,13 @@ from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
 from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Strategy
 from .task import Task
+from .text_classifier import TextClassifier
 from .training import Training
 
-TASKS: dict[str, type[Task]] = {"ImageClassifier": ImageClassifier}
+TASKS: dict[str, type[Task]] = {
+    "ImageClassifier": ImageClassifier,
+    "TextClassifier": TextClassifier,
+}
 """The tasks that a saved folder can name."""
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "Strategy",
     "Supervised",
     "Task",
+    "TextClassifier",
     "Training",
     "load",
 ]

@@ -1,0 +1,124 @@
+"""What `predict`, `embed` and `evaluate` take for texts, as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, InvalidValueError, NoDataError
+from ..specs import TextDataSpec
+from . import text_sources
+from .frames import FrameKind, frame_kind
+from .inputs import Inputs
+from .labels import Classes
+from .sources import Table
+from .text_samples import TextSamples
+from .text_sources import READERS, Columns, columns_of, read_table, read_text, texts_of, to_id
+
+
+def samples_of_texts(inputs: Any, spec: TextDataSpec, *, text: Columns | None = None) -> Inputs:
+    """Turn what a user wants predicted into samples.
+
+    Missing and empty texts stay in; their rows stand in ``failed``.
+
+    Args:
+        inputs: A text, or a pair of them; a list of these; a DataFrame of pandas or polars; a
+            ``Path`` of a table (CSV, TSV, JSON, parquet) or of one text file. A str is a text,
+            unless ``text`` is given: then it is the path of a table. (Any: all of these.)
+        spec: What the task was trained on; it names the columns of tables.
+        text: The column of a table, or the two of pairs; None for those of the spec.
+
+    Raises:
+        NoDataError: There is no text among the inputs.
+        DataError: The inputs are of a type that holds no texts, or a table has no such column.
+        InvalidValueError: ``text`` was given without a table.
+    """
+    columns = spec.text if text is None else columns_of(text)
+    kind = frame_kind(inputs)
+    if kind is not None:
+        return _from_frame(inputs, columns, kind)
+    is_path = isinstance(inputs, Path) or (isinstance(inputs, str) and text is not None)
+    if is_path and (text is not None or Path(inputs).suffix.lower() in READERS):
+        return _from_frame(read_table(inputs), columns, "pandas")
+    if text is not None:
+        raise InvalidValueError(f"text={text!r} names a column, and the inputs are no table.")
+    if isinstance(inputs, Path):
+        return Inputs(TextSamples([read_text(inputs)], ids=[str(inputs)]), single=True)
+    if isinstance(inputs, str):
+        return _several([inputs], pairs=spec.pairs, single=True)
+    if spec.pairs and isinstance(inputs, tuple) and _is_pair(inputs):
+        return _several([inputs], pairs=True, single=True)
+    if not isinstance(inputs, Iterable) or isinstance(inputs, dict | bytes):
+        raise DataError(
+            f"Got {type(inputs).__name__}; expected a text, a list of texts, a DataFrame, or the "
+            "pathlib.Path of a table."
+        )
+    return _several(list(inputs), pairs=spec.pairs, single=False)
+
+
+def labelled_texts(
+    source: Any,  # Any: a path of a table or folder, or a DataFrame
+    spec: TextDataSpec,
+    *,
+    text: Columns | None = None,
+    label: str | None = None,
+) -> TextSamples:
+    """Turn a labelled table or folder into samples to score.
+
+    Args:
+        source: A table (CSV, TSV, JSON, parquet), a folder with one subfolder of text files per
+            class, or a DataFrame of pandas or polars.
+        spec: What the task was trained on; it names the columns and classes.
+        text: The column of texts, or the two of pairs; None for those of the spec.
+        label: The column of labels; None for that of the spec.
+
+    Raises:
+        NoDataError: The source is absent or empty.
+        DataError: A column is missing.
+        ClassError: A label is no class of the task.
+    """
+    table = _table(source, spec, text, label)
+    labels = [str(value) for value in table.labels]  # "3" of a CSV file and 3 of a frame are one
+    targets = Classes(spec.classes).encode(labels, part="test", ids=table.ids)
+    return TextSamples(table.inputs, ids=table.ids, targets=targets)
+
+
+def _table(source: Any, spec: TextDataSpec, text: Columns | None, label: str | None) -> Table:
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        if text is not None or label is not None:
+            raise InvalidValueError("text= and label= name columns, and the source is a folder.")
+        return text_sources.from_folders(source)
+    frame = read_table(source) if isinstance(source, str | Path) else source
+    own: Columns = (spec.text[0], spec.text[1]) if spec.pairs else spec.text[0]
+    columns = own if text is None else text
+    chosen = spec.label if label is None else label
+    return text_sources.from_data_frame(frame, text=columns, label=chosen)
+
+
+def _from_frame(frame: object, columns: tuple[str, ...], kind: FrameKind) -> Inputs:
+    wanted: Columns = (columns[0], columns[1]) if len(columns) == 2 else columns[0]
+    texts = texts_of(frame, wanted)
+    if not texts:
+        raise NoDataError("There are no texts to predict on: the table is empty.")
+    samples = TextSamples(texts, ids=[to_id(text) for text in texts])
+    return Inputs(samples, single=False, frame_kind=kind)
+
+
+def _several(items: Sequence[Any], *, pairs: bool, single: bool) -> Inputs:
+    if not items:
+        raise NoDataError("There are no texts to predict on: the inputs are empty.")
+    for row, item in enumerate(items):
+        if _is_pair(item) is not pairs and (isinstance(item, str) or _is_pair(item)):
+            wanted, got = ("a pair of texts", "one") if pairs else ("one text", "a pair")
+            raise DataError(
+                f"The task was trained on {wanted} per input; the input at position {row} is {got}."
+            )
+    texts = [tuple(item) if _is_pair(item) else item for item in items]
+    return Inputs(TextSamples(texts, ids=[to_id(text) for text in texts]), single=single)
+
+
+def _is_pair(item: object) -> bool:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        return False
+    return all(isinstance(part, str) for part in item)

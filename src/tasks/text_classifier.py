@@ -1,0 +1,458 @@
+"""TextClassifier: put one of several labels on a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from ..backbones import Backbone, create
+from ..data import TextData
+from ..data.module import BATCH_SIZE, Data
+from ..data.sources import OnError
+from ..data.text_inputs import labelled_texts, samples_of_texts
+from ..data.text_sources import Columns
+from ..errors import InvalidValueError
+from ..specs import DataSpec, LongTexts, TextDataSpec, TextSpec
+from .classifier import Classifier, check_classes, check_untouched
+from .results import Embeddings, Evaluation, Predictions
+
+DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+"""22.7 M parameters, Apache-2.0. The encoder that the page of results measures; it is small enough
+for a CPU, and with few labels its frozen features are hard to beat."""
+
+
+class Unchanged(nn.Module):
+    """Hand tokens on as they are: a net of texts needs no scaling."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Answer with what came in."""
+        return tensors
+
+
+class TextClassifier(Classifier):
+    """Put one of several labels on a text, or on a pair of texts.
+
+    Args:
+        backbone: A name from ``mealkit.backbones.find(kind="text")``, any encoder of the Hugging
+            Face hub by its id, a folder of one, a saved task or a task, or what
+            `mealkit.backbones.create` made.
+        classes: Names of the labels.
+        pretrained: Whether the backbone starts from trained weights; None for yes where there are.
+        weights: File or folder of weights for the backbone.
+        max_length: Most tokens that the net sees of a text at once; None for the backbone's own.
+        long: What happens to longer texts: ``"cut"``, or ``"chunk"`` to read them in windows.
+        pooling: How tokens become one vector: ``"mean"``, ``"cls"``, ``"last"``, or ``"auto"`` for
+            what the backbone was trained with.
+        dropout: Share of the features that the head loses in training.
+
+    Raises:
+        UnknownNameError: There is no such backbone.
+        WeightsError: The weights cannot be reached, or do not fit.
+        ClassError: The classes cannot be meant.
+
+    Example:
+        >>> task = TextClassifier("mealkit_tiny_text", classes=["spam", "ham"], pretrained=False)
+        >>> task.input_spec.max_length
+        128
+    """
+
+    default_lr: ClassVar[tuple[float, float]] = (1e-4, 1e-3)
+
+    def __init__(
+        self,
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        *,
+        classes: Sequence[str],
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        max_length: int | None = None,
+        long: LongTexts | None = None,
+        pooling: str | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        spec = TextDataSpec(classes=check_classes(classes))
+        seen = {"max_length": max_length, "long": long}
+        changes = {name: value for name, value in seen.items() if value is not None}
+        if isinstance(backbone, Backbone):
+            check_untouched(
+                backbone, pretrained=pretrained, weights=weights, pooling=pooling, **seen
+            )
+            net = backbone
+        else:
+            net = create(
+                backbone,
+                spec,
+                pretrained=pretrained,
+                weights=weights,
+                preprocessing=changes or None,
+                options=None if pooling is None else {"pooling": pooling},
+            )
+        if not isinstance(net.input_spec, TextSpec):
+            raise InvalidValueError(
+                f"TextClassifier needs a backbone for texts, got one for {net.input_spec.kind}."
+            )
+        super().__init__(backbone=net, spec=spec, preprocess=Unchanged(), dropout=dropout)
+
+    # Sources.
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        *,
+        text: Columns,
+        label: str,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        group: str | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        max_length: int | None = None,
+        long: LongTexts | None = None,
+    ) -> Self:
+        """Make a task from a CSV table (or one with tabs: .tsv) of texts and labels.
+
+        See `TextData.from_csv` for the source and `TextClassifier` for the net.
+        """
+        data = TextData.from_csv(
+            path,
+            text=text,
+            label=label,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, max_length, long)
+
+    @classmethod
+    def from_json(
+        cls,
+        path: str | Path,
+        *,
+        text: Columns,
+        label: str,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        group: str | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        max_length: int | None = None,
+        long: LongTexts | None = None,
+    ) -> Self:
+        """Make a task from JSON: an array of objects, or one object a line.
+
+        See `TextData.from_json` for the source and `TextClassifier` for the net.
+        """
+        data = TextData.from_json(
+            path,
+            text=text,
+            label=label,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, max_length, long)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | Path,
+        *,
+        text: Columns,
+        label: str,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        group: str | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        max_length: int | None = None,
+        long: LongTexts | None = None,
+    ) -> Self:
+        """Make a task from a parquet table of texts and labels (needs ``mealkit[parquet]``).
+
+        See `TextData.from_parquet` for the source and `TextClassifier` for the net.
+        """
+        data = TextData.from_parquet(
+            path,
+            text=text,
+            label=label,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, max_length, long)
+
+    @classmethod
+    def from_data_frame(
+        cls,
+        frame: Any,  # Any: a DataFrame of pandas or polars
+        *,
+        text: Columns,
+        label: str,
+        val: Any = None,
+        test: Any = None,
+        group: str | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        max_length: int | None = None,
+        long: LongTexts | None = None,
+    ) -> Self:
+        """Make a task from a data frame of texts and labels, pandas or polars.
+
+        See `TextData.from_data_frame` for the source and `TextClassifier` for the net.
+        """
+        data = TextData.from_data_frame(
+            frame,
+            text=text,
+            label=label,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, max_length, long)
+
+    @classmethod
+    def from_lists(
+        cls,
+        texts: Sequence[Any],  # Any: checked to be texts, or pairs of them
+        labels: Sequence[Any],  # Any: checked to be str or int
+        *,
+        val: tuple[Sequence[Any], Sequence[Any]] | None = None,
+        test: tuple[Sequence[Any], Sequence[Any]] | None = None,
+        group: Sequence[Any] | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        max_length: int | None = None,
+        long: LongTexts | None = None,
+    ) -> Self:
+        """Make a task from texts, or tuples of two texts, and their labels.
+
+        See `TextData.from_lists` for the source and `TextClassifier` for the net.
+        """
+        data = TextData.from_lists(
+            texts,
+            labels,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, max_length, long)
+
+    @classmethod
+    def from_folders(
+        cls,
+        train: str | Path,
+        *,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        group: Callable[[str], str] | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        max_length: int | None = None,
+        long: LongTexts | None = None,
+    ) -> Self:
+        """Make a task from a folder with one subfolder of text files per class.
+
+        See `TextData.from_folders` for the source and `TextClassifier` for the net.
+        """
+        data = TextData.from_folders(
+            train, val=val, test=test, group=group, split=split, seed=seed, on_error=on_error
+        )
+        return cls._on(data, backbone, pretrained, weights, max_length, long)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        train: Any,  # Any: a torch Dataset, or one of Hugging Face
+        *,
+        text: Columns = "text",
+        label: str = "label",
+        val: Any = None,
+        test: Any = None,
+        group: str | None = None,
+        split: float = 0.2,
+        seed: int = 0,
+        on_error: OnError = "skip",
+        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+        max_length: int | None = None,
+        long: LongTexts | None = None,
+    ) -> Self:
+        """Make a task from a torch or Hugging Face dataset.
+
+        See `TextData.from_dataset` for the source and `TextClassifier` for the net.
+        """
+        data = TextData.from_dataset(
+            train,
+            text=text,
+            label=label,
+            val=val,
+            test=test,
+            group=group,
+            split=split,
+            seed=seed,
+            on_error=on_error,
+        )
+        return cls._on(data, backbone, pretrained, weights, max_length, long)
+
+    @classmethod
+    def _on(
+        cls,
+        data: TextData,
+        backbone: str | Path | nn.Module,
+        pretrained: bool | None,
+        weights: str | Path | None,
+        max_length: int | None,
+        long: LongTexts | None,
+    ) -> Self:
+        task = cls(
+            backbone,
+            classes=data.classes,
+            pretrained=pretrained,
+            weights=weights,
+            max_length=max_length,
+            long=long,
+        )
+        task.data = data
+        task.spec = data.spec
+        return task
+
+    @classmethod
+    def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
+        """Build the task that was saved with these settings."""
+        task = super().from_settings(backbone, spec, settings)
+        task.spec = spec  # it also names the columns
+        return task
+
+    def check_data(self, data: Data) -> None:
+        """Refuse data of other classes; remember what their columns are called."""
+        super().check_data(data)
+        if isinstance(self.spec, TextDataSpec) and isinstance(data.spec, TextDataSpec):
+            self.spec = replace(self.spec, text=data.spec.text, label=data.spec.label)
+
+    # Answers.
+
+    def predict(
+        self,
+        inputs: Any,  # Any: whatever holds texts; samples_of_texts names what it takes
+        *,
+        text: Columns | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Predictions:
+        """Label texts.
+
+        Args:
+            inputs: A text (or a pair of them), a list of these, a data frame, or a ``pathlib.Path``
+                of a table (CSV, TSV, JSON, parquet) or of a text file.
+            text: The column of a table, or the two of pairs; None for the one trained on. With it,
+                a str is the path of a table.
+            batch_size: Texts computed at a time.
+
+        Returns:
+            One row per input, in input order. Among several inputs, a missing or empty text gets an
+            error row.
+
+        Raises:
+            UnreadableError: The one input is empty.
+            NoDataError: There are no inputs.
+            DataError: The inputs hold no texts, or lack the column.
+        """
+        return self._predict(samples_of_texts(inputs, self._texts, text=text), batch_size)
+
+    def embed(
+        self,
+        inputs: Any,  # Any: as in predict
+        *,
+        text: Columns | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Embeddings:
+        """Answer with the features that the head sees, one vector per text, in input order.
+
+        Args:
+            inputs: As in `predict`.
+            text: As in `predict`.
+            batch_size: Texts computed at a time.
+
+        Raises:
+            UnreadableError: A text is missing or empty.
+        """
+        return self._embed(samples_of_texts(inputs, self._texts, text=text), batch_size)
+
+    def evaluate(
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        text: Columns | None = None,
+        label: str | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Evaluation:
+        """Score labelled texts that were not trained on.
+
+        Args:
+            data: A table (path or data frame), a folder with one subfolder per class, or
+                `TextData`, of which the test part is scored, else the validation part. None for the
+                data this task was made from.
+            text: The column of texts of a table, or the two of pairs; None for the one trained on.
+            label: Its column of labels; None for the one trained on.
+            batch_size: Texts computed at a time.
+
+        Raises:
+            NoDataError: There is nothing to score.
+            ClassError: A label is none of the task's classes.
+        """
+        if data is None or isinstance(data, Data):
+            if text is not None or label is not None:
+                raise InvalidValueError("text= and label= name columns, and no table was given.")
+            return self._evaluate(self._part_to_score(data), batch_size)
+        samples = labelled_texts(data, self._texts, text=text, label=label)
+        return self._evaluate(samples, batch_size)
+
+    @property
+    def _texts(self) -> TextDataSpec:
+        if not isinstance(self.spec, TextDataSpec):
+            raise InvalidValueError(f"Expected what texts tell, got {self.spec}.")
+        return self.spec

@@ -1,0 +1,191 @@
+"""TextData: every source gives the same texts, what is wrong is named, parts do not leak."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from torch.utils.data import Dataset
+
+from mealkit import TextData
+from mealkit.errors import (
+    ClassError,
+    DataError,
+    InvalidValueError,
+    MissingPackageError,
+    NoDataError,
+    UnreadableError,
+)
+
+TEXTS = [f"please {verb} my {thing}" for verb in ("send", "stop", "find") for thing in "abcdefgh"]
+LABELS = ["delivery"] * 8 + ["billing"] * 8 + ["login"] * 8
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"message": TEXTS, "team": LABELS, "second": TEXTS[::-1]})
+
+
+def contents(data: TextData) -> set[tuple[object, str]]:
+    parts = [part for part in (data.train, data.val, data.test) if part is not None]
+    return {
+        (text, data.classes[target])
+        for part in parts
+        for text, target in zip(part.texts, part.targets.tolist(), strict=True)
+    }
+
+
+def write(frame: pd.DataFrame, folder: Path, ending: str) -> Path:
+    path = folder / f"tickets{ending}"
+    if ending in (".csv", ".tsv"):
+        frame.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",")
+    elif ending == ".json":
+        path.write_text(json.dumps(frame.to_dict("records")))
+    elif ending == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, frame.to_dict("records"))))
+    else:
+        pytest.importorskip("pyarrow")
+        frame.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("ending", "read"),
+    [
+        (".csv", TextData.from_csv),
+        (".tsv", TextData.from_csv),
+        (".json", TextData.from_json),
+        (".jsonl", TextData.from_json),
+        (".parquet", TextData.from_parquet),
+    ],
+)
+def test_every_file_gives_the_same_texts(frame, tmp_path: Path, ending: str, read) -> None:
+    path = write(frame, tmp_path, ending)
+    data = read(path, text="message", label="team")
+    assert data.classes == ("billing", "delivery", "login")
+    assert contents(data) == set(zip(TEXTS, LABELS, strict=True))
+    assert data.spec.text == ("message",)
+    assert data.spec.label == "team"
+    again = TextData.from_data_frame(frame, text="message", label="team")
+    assert set(again.val.texts) == set(data.val.texts)
+
+
+def test_folders_of_text_files(tmp_path: Path) -> None:
+    for number, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True)):
+        (tmp_path / label).mkdir(exist_ok=True)
+        (tmp_path / label / f"{number}.txt").write_text(text)
+    (tmp_path / "login" / "broken.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "login" / "empty.txt").write_text("")
+    data = TextData.from_folders(tmp_path)
+    assert contents(data) == set(zip(TEXTS, LABELS, strict=True))
+    problems = {Path(entry.input).name: entry.problem for entry in data.report.entries}
+    assert problems["broken.txt"] == "not text in UTF-8 (unexpected end of data at byte 3)"
+    assert problems["empty.txt"] == "empty (0 bytes)"
+
+
+def test_a_dataset_of_somebody_else() -> None:
+    class Pairs(Dataset):
+        def __len__(self) -> int:
+            return len(TEXTS)
+
+        def __getitem__(self, index: int) -> tuple[str, str]:
+            return TEXTS[index], LABELS[index]
+
+    assert contents(TextData.from_dataset(Pairs())) == set(zip(TEXTS, LABELS, strict=True))
+
+
+def test_pairs_come_from_two_columns(frame) -> None:
+    data = TextData.from_data_frame(frame, text=("message", "second"), label="team", split=0)
+    assert data.train.texts[0] == (TEXTS[0], TEXTS[-1])
+    assert data.spec.pairs
+    listed = TextData.from_lists(list(zip(TEXTS, TEXTS[::-1], strict=True)), LABELS, split=0)
+    assert listed.train.texts[0] == data.train.texts[0]
+    assert listed.spec.pairs
+
+
+def test_missing_and_empty_texts_are_reported_by_row_and_not_trained_on(frame) -> None:
+    frame.loc[3, "message"] = None
+    frame.loc[5, "message"] = "  "
+    data = TextData.from_data_frame(frame, text="message", label="team")
+    assert [tuple(entry) for entry in data.report.entries] == [
+        ("row 3", "no text"),
+        ("row 5", "an empty text"),
+    ]
+    assert len(data.train) + len(data.val) == 22
+    with pytest.raises(UnreadableError, match="2 of 24 texts cannot be read: row 3: no text"):
+        TextData.from_data_frame(frame, text="message", label="team", on_error="raise")
+
+
+def test_parts_are_stratified_and_stable_when_texts_are_added(frame) -> None:
+    before = TextData.from_data_frame(frame, text="message", label="team")
+    more = pd.concat([frame, frame.assign(message=frame.message + " now")])
+    after = TextData.from_data_frame(more, text="message", label="team")
+    assert {before.classes[target] for target in before.val.targets} == set(before.classes)
+    old = set(TEXTS)
+    moved = set(before.val.texts) ^ (set(after.val.texts) & old)
+    assert len(moved) <= 2  # a class may give back the one text it had to give
+
+
+def test_copies_between_parts_are_reported(frame) -> None:
+    data = TextData.from_data_frame(frame, text="message", label="team", val=frame[:6])
+    assert len(data.report) == 6
+    assert "an exact copy, in the val part, of row 0 in the train part" in str(data.report)
+
+
+def test_wrong_columns_and_labels_are_named(frame) -> None:
+    with pytest.raises(DataError, match=r"no column 'mesage'\. Did you mean 'message'"):
+        TextData.from_data_frame(frame, text="mesage", label="team")
+    with pytest.raises(DataError, match="The columns are: 'message'"):
+        TextData.from_data_frame(frame, text=("message", "x"), label="team")
+    with pytest.raises(InvalidValueError, match="expected one column, or the two"):
+        TextData.from_data_frame(frame, text=("message", "team", "second"), label="team")
+    new = frame[:3].assign(team="sales")
+    with pytest.raises(ClassError, match="'sales'"):
+        TextData.from_data_frame(frame, text="message", label="team", val=new)
+    frame.loc[4, "team"] = None
+    with pytest.raises(DataError, match=r"have no label: row 4 \(row 4\)"):
+        TextData.from_data_frame(frame, text="message", label="team")
+    with pytest.raises(DataError, match="expected a list of texts"):
+        TextData.from_lists("one text", ["a"])
+
+
+def test_a_row_with_too_many_commas_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("message,team\nhello,a\nhello, you,b\n")
+    with pytest.raises(DataError, match=r"Expected 2 fields in line 3, saw 3\. Mend that line"):
+        TextData.from_csv(path, text="message", label="team")
+
+
+def test_a_line_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes("message,team\nhello,a\ncafé,b\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"line 3 has the byte 0xe9\. Save it as UTF-8"):
+        TextData.from_csv(path, text="message", label="team")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1}\n{"a": ', "Line 2 of .* is not JSON"),
+        ('{"a": 1}\n[1]', r"Line 2 of .* is '\[1\]'; expected an object"),
+        ("[1, 2]", "Item 0 of .* is 1; expected an object"),
+        ("[1, ", "is not JSON"),
+        ("[]", "has no rows"),
+        ("", r"cannot be read: empty \(0 bytes\)"),
+    ],
+)
+def test_broken_json_says_where(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        TextData.from_json(path, text="a", label="b")
+
+
+def test_absent_files_and_packages_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for read in (TextData.from_csv, TextData.from_json):
+        with pytest.raises(NoDataError, match="nothing"):
+            read(tmp_path / "nothing.csv", text="a", label="b")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'mealkit\[parquet\]'"):
+        TextData.from_parquet(tmp_path / "x.parquet", text="a", label="b")
