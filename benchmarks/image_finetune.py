@@ -104,7 +104,7 @@ def main(options: argparse.Namespace) -> None:
     sides = [options.only] if options.only else list(SIDES)
     if options.no_peer or options.select or not has_module(options.peer_python, "fastai"):
         sides = [side for side in sides if side != "peer"]
-    known = environment(options, fastai="peer" in sides)
+    known = environment(options, peers=["fastai"] if "peer" in sides else [])
     runs = measure(sides, options)
     part = "validation" if options.select else "test"
     rows = [

@@ -35,7 +35,7 @@ COLUMNS = ("side", "seed", "test accuracy", "seconds", "set-up (s)", "epochs (s)
 def main(options: argparse.Namespace) -> None:
     """Measure, print, write."""
     peer = not options.no_peer and has_module(options.peer_python, "fastai")
-    known = environment(options, fastai=peer)
+    known = environment(options, peers=["fastai"] if peer else [])
     weights = options.shared / "models" / "mobilenetv1_100"
     ours: list[Result] = []
     theirs: list[Result] = []

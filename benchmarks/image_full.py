@@ -115,7 +115,7 @@ def rows_of(runs: dict[str, list[Result]], key: str) -> list[tuple[str, ...]]:
 
 def main(options: argparse.Namespace) -> None:
     """Measure, print, write."""
-    known = environment(options, fastai=False)
+    known = environment(options)
     results: Result = {"environment": known, "runs": {}, "summary": {}}
     heads = ["side", "precision", "median {} (s)", "range", "mealkit / it", "peak (MiB)"]
     heads += ["of it before training", "mealkit's peak / it"]

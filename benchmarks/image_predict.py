@@ -166,7 +166,7 @@ def main(options: argparse.Namespace) -> None:
     """Measure, print, write."""
     folder = Path(tempfile.mkdtemp(prefix="mealkit-predict-"))
     peer = not options.no_peer and has_module(options.peer_python, "fastai")
-    known = environment(options, fastai=peer)
+    known = environment(options, peers=["fastai"] if peer else [])
     try:
         runs = measure(folder, options)
     finally:

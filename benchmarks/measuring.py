@@ -64,6 +64,7 @@ def run_side(
     settings: Mapping[str, Any],  # Any: plain JSON values
     *,
     python: str = sys.executable,
+    file: Path | None = None,
 ) -> Result:
     """Run one side in a fresh process and answer with what it measured.
 
@@ -71,9 +72,14 @@ def run_side(
         name: Of the script in ``sides/``.
         settings: What the side takes.
         python: Which interpreter runs it.
+        file: Where the settings are written for sides that read them from a file, because they are
+            too long for a command line; None to hand them over on it.
     """
+    given = json.dumps(settings)
+    if file is not None:
+        file.write_text(given, encoding="utf-8")
     done = subprocess.run(
-        [python, str(SIDES / f"{name}.py"), json.dumps(settings)],
+        [python, str(SIDES / f"{name}.py"), given if file is None else str(file)],
         capture_output=True,
         text=True,
         check=False,
@@ -105,22 +111,22 @@ def mean_of(results: Iterable[Result], key: str) -> float:
     return float(statistics.fmean(result[key] for result in results))
 
 
-def environment(options: argparse.Namespace, *, fastai: bool) -> Result:
+def environment(options: argparse.Namespace, *, peers: Sequence[str] = ()) -> Result:
     """Answer with date, hardware, versions and the command: what a number needs beside it.
 
     Args:
         options: From `read_options`.
-        fastai: Whether the peer's interpreter is asked for its version of fastai.
+        peers: Packages whose versions the peer's interpreter is asked for.
     """
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         versions[package] = importlib.metadata.version(package)
-    if fastai:
-        code = "import importlib.metadata as m; print(m.version('fastai'))"
+    for peer in peers:
+        code = f"import importlib.metadata as m; print(m.version({peer!r}))"
         done = subprocess.run(
             [options.peer_python, "-c", code], stdout=subprocess.PIPE, text=True, check=True
         )
-        versions["fastai"] = done.stdout.strip()
+        versions[peer] = done.stdout.strip()
     script, *rest = sys.argv
     return {
         "date": datetime.date.today().isoformat(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .contrastive import Contrastive
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
@@ -20,6 +21,7 @@ TASKS: dict[str, type[Task]] = {
 __all__ = [
     "STRATEGIES",
     "TASKS",
+    "Contrastive",
     "Embeddings",
     "Evaluation",
     "FreezeUnfreeze",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -82,3 +83,31 @@ class Supervised(Objective):
         probe = fit_probe(features, targets, num_classes=num_classes, seed=seed)
         task.set_head(probe.weight, probe.bias)
         return f"cross-validated accuracy {probe.accuracy:.3f} with penalty {probe.penalty:g}"
+
+
+class PairCosines(Objective):
+    """Squared distance of the cosine of each pair from 1 (same class) or 0 (different classes).
+
+    Pairs of either sort weigh the same, however many there are of them.
+    """
+
+    def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
+        """Compare all pairs of a batch; the head is not asked."""
+        features = task.features(batch)
+        with torch.autocast(features.device.type, enabled=False):
+            unit = functional.normalize(features.float(), dim=1)
+            return Step(pair_loss(unit @ unit.T, batch["target"]), None)
+
+
+def pair_loss(cosines: Tensor, targets: Tensor) -> Tensor:
+    """Answer with the mean over pairs of one class plus that over pairs of two, halved.
+
+    Args:
+        cosines: Of all inputs with all, (B, B).
+        targets: Positions of their classes, (B,).
+    """
+    pairs = torch.ones_like(cosines).triu(1).bool()
+    same = targets[:, None] == targets[None]
+    parts = [(1 - cosines[pairs & same]).square(), cosines[pairs & ~same].square()]
+    found = [part.mean() for part in parts if part.numel()]
+    return torch.stack(found).mean()

@@ -9,10 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..errors import InvalidValueError, unknown_name
+from .contrastive import Contrastive
+
+if TYPE_CHECKING:
+    from ..data.module import Data
+    from .task import Task
 
 Strategy = Callable[[int, int, int, int], float]
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A strategy with a stage of training of its own, which `finetune` carries out first."""
+
+    def before(self, task: Task, data: Data) -> None:
+        """Train ahead of the run that the strategy's multipliers describe."""
 
 
 def full(epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
@@ -87,6 +101,7 @@ STRATEGIES: dict[str, Strategy] = {
     "freeze_unfreeze": FreezeUnfreeze(),
     "gradual": Gradual(),
     "layer_decay": LayerDecay(),
+    "contrastive": Contrastive(),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -25,7 +26,7 @@ from .phases import Phases, is_cacheable
 from .record import Recorder, RunFolder, finish_run
 from .results import History, Predictions
 from .saved import save_task
-from .strategies import FreezeUnfreeze, Schedule, Strategy, full, resolve
+from .strategies import FreezeUnfreeze, Schedule, Staged, Strategy, full, name_of, resolve
 from .training import (
     Fit,
     Plan,
@@ -90,6 +91,7 @@ class Task(pl.LightningModule):
         self.data: Data | None = None
         self.precision = "auto"
         self._best: BestWeights | None = None
+        self._stage_done = False  # whether the plan's own stage ahead of a run has been trained
         self._num_steps = 0  # optimiser steps that the objective has followed up on
         self.plan_training()
 
@@ -210,6 +212,7 @@ class Task(pl.LightningModule):
         Returns:
             The task itself, so that the call can be chained.
         """
+        self._stage_done = False
         pretrained = self.backbone.pretrained
         if strategy is None:
             strategy = FreezeUnfreeze() if pretrained else full
@@ -232,6 +235,11 @@ class Task(pl.LightningModule):
         Raises:
             InvalidValueError: The Trainer or the loader has no end.
         """
+        if isinstance(self.plan.strategy, Staged) and not self._stage_done:
+            raise InvalidValueError(
+                f"The strategy {name_of(self.plan.strategy)!r} trains in two stages, which a plain "
+                "Trainer knows nothing of. Use task.finetune(strategy=...)."
+            )
         num_epochs, _ = count_epochs(trainer)
         return Schedule(self.plan.strategy, num_epochs, len(self.backbone.blocks))
 
@@ -376,6 +384,7 @@ class Task(pl.LightningModule):
             )
         else:
             fit = fit_with(trainer, own)
+        self._run_stage(data, trainer)
         solves = self.objective.solves and self.head_is_fresh
         if lr is not None and solves and self._only_head_trains(data, num_epochs):
             _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
@@ -384,6 +393,42 @@ class Task(pl.LightningModule):
         if run is not None and self.trainer.is_global_zero:
             finish_run(self, Path(run), history)
         return history
+
+    def _run_stage(self, data: Data, trainer: pl.Trainer | None) -> None:
+        strategy = self.plan.strategy
+        if not isinstance(strategy, Staged):
+            return
+        if trainer is not None:
+            raise InvalidValueError(
+                f"strategy={name_of(strategy)!r} beside trainer=: it trains in two stages with "
+                "Trainers of its own. Leave trainer= out."
+            )
+        strategy.before(self, data)
+        self._stage_done = True
+
+    def fit_stage(self, data: Data, *, objective: Objective, lr: float) -> None:
+        """Train every block on an objective of its own for one epoch, ahead of a run.
+
+        Args:
+            data: What to train on, with its batch size.
+            objective: What its steps ask.
+            lr: Peak learning rate.
+        """
+        before = self.objective, self.plan
+        self.objective, self.plan = objective, replace(self.plan, strategy=full, lr=lr)
+        precision = resolve_precision(self.precision)
+        training = self.plan.training
+        fit = fit_quietly(epochs=1, precision=precision, training=training, logger=None)
+        try:
+            self._fit(fit, data, 1, data.batch_size)
+        finally:
+            self.objective, self.plan = before
+
+    def reset_head(self) -> None:
+        """Make the head as fresh as it was built."""
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.zero_()
 
     def _fit(self, fit: Fit, data: Data, num_epochs: int, batch_size: int | None) -> None:
         before = data.batch_size
