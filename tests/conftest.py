@@ -162,12 +162,32 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+TICKETS = {
+    "billing": ["the invoice of {} is wrong", "please refund what I paid in {}"],
+    "delivery": ["my parcel of {} never arrived", "where is the box you sent in {}"],
+    "login": ["my password stopped working in {}", "I cannot sign in since {}"],
+}
+MONTHS = ("January", "March", "April", "May", "June", "July", "August", "October")
+
+
+@pytest.fixture(scope="session")
+def tickets() -> list[tuple[str, str]]:
+    """48 short texts of three classes, which their words tell apart."""
+    return [
+        (form.format(month), team)
+        for month in MONTHS
+        for team, forms in TICKETS.items()
+        for form in forms
+    ]
+
+
 @pytest.fixture
-def kitchen(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kitchen(photos: Path, tickets: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that examples in docstrings, README and docs run in.
 
     It holds photos/train, photos/val and photos/test (one folder per class), photos.csv (columns
-    path and label), unlabelled/ (pictures only) and the pictures new.jpg, a.jpg and b.jpg.
+    path and label), unlabelled/ (pictures only), the pictures new.jpg, a.jpg and b.jpg, and
+    tickets.csv (columns message and team).
     """
     folder = photos.parent
     rng = random.Random(7)
@@ -178,5 +198,7 @@ def kitchen(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "unlabelled").mkdir()
     for number, kind in enumerate([*COLOURS] * 4):
         draw_shape(kind, rng).save(folder / "unlabelled" / f"{number:02d}.jpg")
+    lines = [f"{text},{team}" for text, team in tickets]
+    (folder / "tickets.csv").write_text("\n".join(["message,team", *lines]) + "\n")
     monkeypatch.chdir(folder)
     return folder

@@ -25,7 +25,10 @@ FENCE = re.compile(
 )
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^>]+) -->\s*\Z")
 UNSEEN = {"py", "python3", "pycon", "ipython", "{code-block} python", "{code} python"}
-BUNDLED = {'"resnet18"': '"mealkit_tiny"'}  # downloaded by the reader; in the package here
+BUNDLED = {  # downloaded by the reader; in the package here
+    '"resnet18"': '"mealkit_tiny"',
+    '"sentence-transformers/all-MiniLM-L6-v2"': '"mealkit_tiny_text"',
+}
 
 
 class Block(NamedTuple):
