@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .contrastive import Contrastive
+from .explain import Explanation
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
@@ -24,6 +25,7 @@ __all__ = [
     "Contrastive",
     "Embeddings",
     "Evaluation",
+    "Explanation",
     "FreezeUnfreeze",
     "Gradual",
     "History",

@@ -14,10 +14,12 @@ from ..data import TextData
 from ..data.module import BATCH_SIZE, Data
 from ..data.sources import OnError
 from ..data.text_inputs import labelled_texts, samples_of_texts
+from ..data.text_samples import examine_text
 from ..data.text_sources import Columns
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, UnreadableError
 from ..specs import DataSpec, LongTexts, TextDataSpec, TextSpec
 from .classifier import Classifier, check_classes, check_untouched
+from .explain import Explanation, explain_text
 from .results import Embeddings, Evaluation, Predictions
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -450,6 +452,29 @@ class TextClassifier(Classifier):
             return self._evaluate(self._part_to_score(data), batch_size)
         samples = labelled_texts(data, self._texts, text=text, label=label)
         return self._evaluate(samples, batch_size)
+
+    def explain(
+        self, text: str | tuple[str, str], *, label: str | None = None, steps: int = 32
+    ) -> Explanation:
+        """Say which words of a text speak for a label, and which against it.
+
+        By integrated gradients (arXiv:1703.01365) from a text of padding to this one. Printed in a
+        terminal or shown in a notebook, the answer is the text in colours.
+
+        Args:
+            text: A text, or a pair.
+            label: What to explain; None for the label that is predicted.
+            steps: Points of the path that are computed, all in one batch. With more, the values add
+                up more exactly; the answer's ``error`` says how exactly.
+
+        Raises:
+            UnknownNameError: The label is none of the classes.
+            UnreadableError: The text is empty.
+        """
+        _, problem = examine_text(text)
+        if problem is not None:
+            raise UnreadableError(f"The text cannot be explained: {problem}.", reason=problem)
+        return explain_text(self, text, label=label, steps=steps)
 
     @property
     def _texts(self) -> TextDataSpec:
