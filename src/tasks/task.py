@@ -406,23 +406,30 @@ class Task(pl.LightningModule):
         strategy.before(self, data)
         self._stage_done = True
 
-    def fit_stage(self, data: Data, *, objective: Objective, lr: float) -> None:
-        """Train every block on an objective of its own for one epoch, ahead of a run.
+    def fit_stage(self, data: Data, *, objective: Objective, lr: float, epochs: int = 1) -> History:
+        """Train every block on an objective of its own, beside or ahead of a run.
 
         Args:
             data: What to train on, with its batch size.
             objective: What its steps ask.
             lr: Peak learning rate.
+            epochs: How often every training row is seen.
         """
         before = self.objective, self.plan
         self.objective, self.plan = objective, replace(self.plan, strategy=full, lr=lr)
-        precision = resolve_precision(self.precision)
-        training = self.plan.training
-        fit = fit_quietly(epochs=1, precision=precision, training=training, logger=None)
+        recorder = Recorder()
+        fit = fit_quietly(
+            epochs=epochs,
+            precision=resolve_precision(self.precision),
+            training=self.plan.training,
+            logger=None,
+            callbacks=[recorder],
+        )
         try:
-            self._fit(fit, data, 1, data.batch_size)
+            self._fit(fit, data, epochs, data.batch_size)
         finally:
             self.objective, self.plan = before
+        return History(recorder.rows)
 
     def reset_head(self) -> None:
         """Make the head as fresh as it was built."""

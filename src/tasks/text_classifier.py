@@ -16,11 +16,12 @@ from ..data.sources import OnError
 from ..data.text_inputs import labelled_texts, samples_of_texts
 from ..data.text_samples import examine_text
 from ..data.text_sources import Columns
-from ..errors import InvalidValueError, UnreadableError
+from ..errors import BackboneError, InvalidValueError, UnreadableError
 from ..specs import DataSpec, LongTexts, TextDataSpec, TextSpec
 from .classifier import Classifier, check_classes, check_untouched
 from .explain import Explanation, explain_text
-from .results import Embeddings, Evaluation, Predictions
+from .masked import MaskedLanguage
+from .results import Embeddings, Evaluation, History, Predictions
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 """22.7 M parameters, Apache-2.0. The encoder that the page of results measures; it is small enough
@@ -452,6 +453,44 @@ class TextClassifier(Classifier):
             return self._evaluate(self._part_to_score(data), batch_size)
         samples = labelled_texts(data, self._texts, text=text, label=label)
         return self._evaluate(samples, batch_size)
+
+    def adapt(
+        self,
+        texts: Any,  # Any: as in predict
+        *,
+        text: Columns | None = None,
+        epochs: int = 1,
+        lr: float = 5e-5,
+        batch_size: int = BATCH_SIZE,
+    ) -> History:
+        """Let the backbone read unlabelled texts of your field, before `finetune`.
+
+        Words are hidden and guessed (masked language modelling, see `MaskedLanguage`); the guessing
+        head is thrown away afterwards. Worth a try where the texts are unlike what the backbone was
+        trained on and there are many of them (Gururangan et al. 2020, arXiv:2004.10964).
+
+        Args:
+            texts: As in `predict`; labels are not needed, and test texts do not belong here.
+            text: As in `predict`.
+            epochs: How often every text is read.
+            lr: Peak learning rate.
+            batch_size: Texts in a batch.
+
+        Returns:
+            One row per epoch, with the loss of the hidden words.
+
+        Raises:
+            NoDataError: There are no texts.
+            BackboneError: The backbone cannot guess words: it is a decoder, or no net of words.
+        """
+        table = next((m for m in self.backbone.modules() if isinstance(m, nn.Embedding)), None)
+        if table is None or not isinstance(self.input_spec, TextSpec):
+            raise BackboneError("The backbone has no table of token embeddings to guess words by.")
+        objective = MaskedLanguage(self.input_spec, table, num_features=self.backbone.num_features)
+        samples = samples_of_texts(texts, self._texts, text=text).samples
+        data = TextData(spec=self._texts, train=samples)
+        data.batch_size = batch_size
+        return self.fit_stage(data, objective=objective, lr=lr, epochs=epochs)
 
     def explain(
         self, text: str | tuple[str, str], *, label: str | None = None, steps: int = 32

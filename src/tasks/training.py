@@ -172,7 +172,7 @@ def fit_quietly(
     precision: str,
     training: Training,
     logger: Logger | None,
-    callbacks: Sequence[pl.Callback] = (),
+    callbacks: Sequence[pl.Callback],
 ) -> Fit:
     """Build the Trainer of a run for which the user gave none.
 
