@@ -101,6 +101,7 @@ def read_folder(
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report, and refused by name below
                 dtype=torch.float32,
                 **_poolless(model_config),
             )
