@@ -1,8 +1,9 @@
-"""Backbones: nets that turn pictures into features, from every library, by one registry."""
+"""Backbones: nets that turn pictures and texts into features, by one registry."""
 
 from __future__ import annotations
 
 from . import image as image  # one line per kind: importing it adds its row to the registry
+from . import text as text
 from .base import Backbone, Block
 from .building import create, rebuild
 from .registry import BackboneInfo, describe, find, register

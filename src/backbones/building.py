@@ -37,17 +37,20 @@ def create(
 
     Args:
         backbone: A name of the registry (`find`), alone or with the library in front
-            (``"torchvision/resnet18"``); a timm hub id (``"hf-hub:..."``); a folder in timm's or in
-            transformers' form; the folder of a saved task; a module that answers with features; a
-            `Backbone`, which passes through; a task or anything else with a `Backbone` as its
-            ``backbone``, which is copied.
-        data: What the data looks like: channels and, where the net shall change it, the size.
+            (``"torchvision/resnet18"``); a timm hub id (``"hf-hub:..."``) or, for texts, any hub id
+            (``"owner/name"``); a folder in timm's or in transformers' form; the folder of a saved
+            task; a module that answers with features; a `Backbone`, which passes through; a task or
+            anything else with a `Backbone` as its ``backbone``, which is copied.
+        data: What the data looks like, which also says the kind of backbone: for pictures channels
+            and, where the net shall change it, the size; ``TextDataSpec()`` for texts.
         pretrained: True for trained weights, False for random ones. None means True where there are
             weights; a module keeps what it holds and counts as untrained.
         weights: File (safetensors; .pt, .pth and .bin as plain tensors only) or folder to load
             instead, strictly. A classifier that the source library knows of is left out.
-        preprocessing: Values of the `InputSpec` to change, by name: ``{"crop_pct": 1.0}``.
+        preprocessing: Values of the `InputSpec` to change, by name: ``{"crop_pct": 1.0}``,
+            ``{"max_length": 64}``. A module for texts needs its ``tokenizer`` here.
         options: The source library's own options of the net: ``{"drop_path_rate": 0.1}`` (timm).
+            Nets for texts also take ``"pooling"``: ``"cls"``, ``"mean"``, ``"last"``, ``"auto"``.
 
     Raises:
         UnknownNameError: No backbone has this name, or no preprocessing value.
@@ -149,10 +152,7 @@ def _passed(
             "through as it is. Give it where the Backbone is created."
         )
     spec = backbone.input_spec
-    if spec.kind != data.kind:
-        raise BackboneError(
-            f"A backbone for {spec.kind} was given where one for {data.kind} is needed."
-        )
+    _check_kind(spec, data)
     if _differs(spec, data):
         raise BackboneError(
             f"The Backbone was built for {spec} and the data is {data}. Create it for this data: "
@@ -161,8 +161,15 @@ def _passed(
     return backbone
 
 
+def _check_kind(spec: InputSpec, data: DataSpec) -> None:
+    if spec.kind != data.kind:
+        raise BackboneError(
+            f"A backbone for {spec.kind} was given where one for {data.kind} is needed."
+        )
+
+
 def _differs(spec: InputSpec, data: DataSpec) -> bool:
-    """Say whether a net must be built anew for the data."""
+    """Say whether a net must be built anew for the data; one for texts takes any texts."""
     if not (isinstance(spec, ImageSpec) and isinstance(data, ImageDataSpec)):
         return False
     return spec.in_chans != data.in_chans or data.height_width not in (None, spec.size)
@@ -183,6 +190,7 @@ def _from_path(source: Provider, path: str | Path, request: Request) -> Backbone
             f"{str(folder / _TASK_FILE)!r} says nothing usable about a backbone "
             f"({type(error).__name__}: {error}). Save the task again."
         ) from error
+    _check_kind(spec, request.data)
     weights = request.weights
     if weights is None and request.pretrained is not False:
         found = read(folder)
@@ -196,6 +204,7 @@ def _from_path(source: Provider, path: str | Path, request: Request) -> Backbone
 
 def _from_holder(source: Provider, inner: Backbone, request: Request) -> Backbone:
     """Copy the body of a task; build it anew where the data wants another size or channels."""
+    _check_kind(inner.input_spec, request.data)
     given = (request.pretrained, request.weights, request.preprocessing, request.options)
     if all(value is None for value in given) and not _differs(inner.input_spec, request.data):
         return deepcopy(inner)

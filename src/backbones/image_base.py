@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
 import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from ..errors import BackboneError, InvalidValueError, WeightsError
+from ..errors import BackboneError, InvalidValueError
 from ..specs import ImageDataSpec, ImageSpec
 from .base import Backbone, Block
 from .blocks import make_blocks, partition
-from .registry import BackboneInfo
-from .weights import Weights
-
-Config = Mapping[str, Any]  # Any: plain JSON values
-NET = "net."
-"""What a backbone's own names of parameters have in front of the net's."""
+from .sources import NET, Config, Source, still, title
 
 
 class ImageBackbone(Backbone):
@@ -69,62 +61,8 @@ class ImageBackbone(Backbone):
         return partition(self.net)
 
 
-class ImageSource:
+class ImageSource(Source[ImageSpec, ImageBackbone]):
     """A library of nets for pictures. A source without names or folders keeps the defaults."""
-
-    prefix: str
-    bare: bool = True
-    """Whether lists show the names without prefix; those that others share need it."""
-
-    def names(self) -> list[str]:
-        """List every name, without prefix."""
-        return []
-
-    def near(self, name: str) -> Iterable[str]:
-        """List the names among which a misspelt one is looked for."""
-        return self.names()
-
-    def has(self, name: str) -> bool:
-        """Say whether the library has a net of this name."""
-        return name in self.names()
-
-    def has_weights(self, name: str) -> bool:
-        """Say whether there are pretrained weights for the name."""
-        return False
-
-    def describe(self, name: str) -> BackboneInfo:
-        """Tell about a name without network."""
-        raise NotImplementedError
-
-    def config(self, name: str) -> dict[str, Any]:  # Any: plain JSON values
-        """Answer with what identifies the net for good: the full name, and what else it takes."""
-        raise NotImplementedError
-
-    def owns(self, folder: Path) -> bool:
-        """Say whether a folder has this library's form."""
-        return False
-
-    def folder_config(self, folder: Path) -> dict[str, Any]:  # Any: plain JSON values
-        """Answer with what a folder says about its net."""
-        raise NotImplementedError
-
-    def read(self, folder: Path, config: Config) -> Weights:
-        """Read a folder's weights."""
-        raise NotImplementedError
-
-    def own_spec(self, config: Config) -> ImageSpec:
-        """Answer with the preprocessing that the net was trained with."""
-        raise NotImplementedError
-
-    def fetch(self, config: Config) -> Weights:
-        """Get the pretrained weights, from the cache or the network."""
-        raise NotImplementedError
-
-    def build(
-        self, config: Config, spec: ImageSpec, weights: Weights | None, *, pretrained: bool
-    ) -> ImageBackbone:
-        """Build the net of a config for a spec, random or with weights, which load strictly."""
-        raise NotImplementedError
 
 
 def fit(
@@ -221,19 +159,6 @@ def set_in_chans(net: nn.Module, in_chans: int) -> None:
     net.set_submodule(name, new)
 
 
-@contextmanager
-def still(net: nn.Module) -> Iterator[None]:
-    """Run a net without leaving a trace: evaluation mode, no gradients, every mode given back."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def zeros(net: nn.Module, spec: ImageSpec) -> Tensor:
     """Make a mean-coloured picture on the net's own device and in its precision, (1, C, H, W)."""
     like = next(chain(net.parameters(), net.buffers()), torch.zeros(()))
@@ -268,20 +193,6 @@ def wrong_size(config: Config, own: ImageSpec, spec: ImageSpec, error: Exception
         f"{title(config)} does not work at {spec.size[0]}x{spec.size[1]} pixels with "
         f"{spec.in_chans} channels ({type(error).__name__}: {reason}). Its own size is "
         f"{own.size[0]}x{own.size[1]}: leave size out, or choose another backbone."
-    )
-
-
-def title(config: Config) -> str:
-    """Name a net for messages."""
-    return repr(config.get("name") or config.get("module") or config.get("source"))
-
-
-def no_weights(name: str) -> WeightsError:
-    """Say that pretrained weights were asked for where none exist."""
-    return WeightsError(
-        f"There are no pretrained weights for {name!r}. Use pretrained=False to train from "
-        "scratch, give a file with weights=..., or find another: "
-        "mealkit.backbones.find(pretrained=True)."
     )
 
 

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError
 from ..specs import ImageSpec
-from .image_base import (
-    Config,
-    ImageBackbone,
-    ImageSource,
-    adapt_state,
-    first_conv,
-    no_weights,
-    set_in_chans,
-    still,
-    title,
-    zeros,
-)
-from .registry import REGISTERED, BackboneInfo, Registered
-from .weights import Weights, load, read, unreachable
+from .image_base import ImageBackbone, adapt_state, first_conv, set_in_chans, zeros
+from .registered import RegisteredSource
+from .sources import Config, still, title
+from .weights import Weights, load
 
 _Seen = list[tuple[str, nn.Module, Tensor]]
 
@@ -88,99 +76,25 @@ class ModuleBackbone(ImageBackbone):
         return states.permute(0, 3, 1, 2) if self._last else states
 
 
-class OwnSource(ImageSource):
-    """The nets that `register` knows, this library's own among them."""
+class OwnSource(RegisteredSource[ImageSpec, ImageBackbone]):
+    """The nets for pictures that `register` knows, this library's own among them."""
 
-    prefix = "mealkit"
-
-    def names(self) -> list[str]:
-        """List the registered names, and versioned ones also without their version."""
-        full = list(REGISTERED["image"])
-        return list(dict.fromkeys([*full, *(_bare(name) for name in full)]))
-
-    def has_weights(self, name: str) -> bool:
-        """Say whether a file of weights was registered."""
-        return _entry(name).weights is not None
-
-    def describe(self, name: str) -> BackboneInfo:
-        """Build the net and count."""
-        entry = _entry(name)
-        with torch.random.fork_rng(devices=[]):
-            backbone = self.build(self.config(name), self.own_spec(self.config(name)), None)
-        return BackboneInfo(
-            name=entry.name,
-            kind="image",
-            source=self.prefix,
-            num_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-            num_features=backbone.num_features,
-            input=entry.input,
-            licence=entry.licence,
-            weights=None if entry.weights is None else entry.weights.name,
-        )
-
-    def config(self, name: str) -> dict[str, Any]:  # Any: plain JSON values
-        """Record the name with its version, so that a newer one changes nothing that is saved."""
-        return {"source": self.prefix, "name": _entry(name).name}
+    kind = "image"
 
     def own_spec(self, config: Config) -> ImageSpec:
         """Answer with the registered preprocessing."""
-        spec = _entry(config["name"]).input
+        spec = self._entry(config["name"]).input
         if not isinstance(spec, ImageSpec):
             raise BackboneError(f"{config['name']!r} is registered with {spec}, no ImageSpec.")
         return spec
 
-    def fetch(self, config: Config) -> Weights:
-        """Read the registered file."""
-        entry = _entry(config["name"])
-        if entry.weights is None:
-            raise no_weights(entry.name)
-        if not entry.weights.is_file():
-            error = FileNotFoundError("there is no such file")
-            raise unreachable(entry.name, f"file {entry.weights.name}", error)
-        return read(entry.weights)
-
-    def build(
-        self,
-        config: Config,
-        spec: ImageSpec,
-        weights: Weights | None,
-        *,
-        pretrained: bool = False,
-    ) -> ModuleBackbone:
-        """Call the registered function, then adapt its first convolution where channels differ."""
-        name, options = config["name"], dict(config.get("options") or {})
-        build = _entry(name).build
-        try:
-            inspect.signature(build).bind(**options)
-        except TypeError as error:
-            known = ", ".join(inspect.signature(build).parameters) or "none"
-            raise BackboneError(
-                f"{name!r} does not take the options {options}: {error}. Its options: {known}."
-            ) from None
-        net = build(**options)
-        prepare(net, spec, weights)
-        return ModuleBackbone(net, input_spec=spec, config=config, pretrained=pretrained)
-
-
-class ModuleSource(ImageSource):
-    """Modules that the user made: there is nothing to rebuild them from."""
-
-    prefix = "module"
-
     def build(
         self, config: Config, spec: ImageSpec, weights: Weights | None, *, pretrained: bool
     ) -> ModuleBackbone:
-        """Say that a saved task with such a backbone needs the module again."""
-        raise BackboneError(
-            f"This backbone is a module of yours, {config['module']}, which cannot be built from "
-            "its name. Pass the module: mealkit.load(folder, backbone=YourModule())."
-        )
-
-
-def module_config(net: nn.Module) -> dict[str, Any]:  # Any: plain JSON values
-    """Record what is known about a user's module: its class."""
-    kind = type(net)
-    return {"source": "module", "name": None, "module": f"{kind.__module__}.{kind.__qualname__}"}
+        """Call the registered function, then adapt its first convolution where channels differ."""
+        net = self._net(config)
+        prepare(net, spec, weights)
+        return ModuleBackbone(net, input_spec=spec, config=config, pretrained=pretrained)
 
 
 def prepare(net: nn.Module, spec: ImageSpec, weights: Weights | None) -> None:
@@ -251,17 +165,3 @@ def _last_axis(seen: _Seen, source: str | None, num_features: int) -> bool:
     if not shapes:
         return False
     return shapes[-1][1] != num_features and shapes[-1][3] == num_features
-
-
-def _bare(name: str) -> str:
-    stem, dot, version = name.rpartition(".v")
-    return stem if dot and version.isdigit() else name
-
-
-def _entry(name: str) -> Registered:
-    """Find a registered net; without a version, the newest."""
-    table = REGISTERED["image"]
-    if name in table:
-        return table[name]
-    versions = [full for full in table if _bare(full) == name]
-    return table[max(versions, key=lambda full: int(full.rpartition(".v")[2]))]

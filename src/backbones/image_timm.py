@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from ..errors import BackboneError, WeightsError, unknown_name
 from ..specs import ImageSpec
 from .blocks import complete, partition
-from .image_base import Config, ImageBackbone, ImageSource, channels, title, wrong_size
+from .image_base import ImageBackbone, ImageSource, channels, wrong_size
 from .registry import BackboneInfo
+from .sources import Config, title
 from .timm_build import construct, filled, pretrained_cfg
 from .weights import Weights, misfit, read, unreachable
 

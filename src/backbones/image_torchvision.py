@@ -15,9 +15,10 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from ..errors import BackboneError
 from ..specs import IMAGENET_MEAN, IMAGENET_STD, ImageSpec
-from .image_base import Config, ImageSource, wrong_size
+from .image_base import ImageSource, wrong_size
 from .image_module import ModuleBackbone, prepare
 from .registry import BackboneInfo
+from .sources import Config
 from .weights import Weights, unreachable, without
 
 _OURS = frozenset({"num_classes", "weights", "progress", "aux_logits", "transform_input"})

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedModel
-from transformers.utils import logging as hf_logging
+from transformers import PreTrainedModel
 
-from ..errors import BackboneError, WeightsError
 from ..specs import IMAGENET_MEAN, IMAGENET_STD, ImageSpec, Interpolation
-from .image_base import (
-    Config,
-    ImageBackbone,
-    ImageSource,
-    adapt_state,
-    check,
-    first_conv,
-    title,
-)
+from .image_base import ImageBackbone, ImageSource, adapt_state, check, first_conv
+from .sources import Config
+from .transformers_net import config_of, construct, json_of, read_folder
 from .weights import Weights, load
 
 # What a classifier, or the pooler that only a classifier was trained with, is called.
@@ -78,7 +65,7 @@ class TransformersSource(ImageSource):
 
     def owns(self, folder: Path) -> bool:
         """Say whether the folder has transformers' form."""
-        return "model_type" in _json_of(folder / "config.json")
+        return "model_type" in json_of(folder / "config.json")
 
     def folder_config(self, folder: Path) -> dict[str, Any]:  # Any: plain JSON values
         """Record the net's config and its preprocessing, so that the folder is not needed again."""
@@ -86,49 +73,13 @@ class TransformersSource(ImageSource):
             "source": self.prefix,
             "name": None,
             "module": f"transformers folder {folder.name}",
-            "model_config": _json_of(folder / "config.json"),
-            "preprocessor": _json_of(folder / "preprocessor_config.json"),
+            "model_config": json_of(folder / "config.json"),
+            "preprocessor": json_of(folder / "preprocessor_config.json"),
         }
 
     def read(self, folder: Path, config: Config) -> Weights:
         """Read through transformers, which gives old weights their present names."""
-        if not any((folder / name).is_file() for name in _FILES):
-            raise WeightsError(
-                f"There are no weights in {str(folder)!r}. Expected one of {', '.join(_FILES)}."
-            )
-        try:
-            with _quiet():
-                net, report = AutoModel.from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                    dtype=torch.float32,
-                    **_poolless(_model_config(config, None)),
-                )
-        except Exception as error:  # transformers and safetensors raise many kinds
-            reason = " ".join(str(error).split())[:300]
-            raise WeightsError(
-                f"The weights in {str(folder)!r} could not be loaded ({type(error).__name__}: "
-                f"{reason}). Check that model.safetensors belongs to the config.json beside it."
-            ) from error
-        foreign = [name for name in report["unexpected_keys"] if not _is_head(name)]
-        misfits = {
-            "missing": sorted(report["missing_keys"]),
-            "unexpected": sorted(foreign),
-            "misshapen": sorted(str(entry[0]) for entry in report["mismatched_keys"]),
-        }
-        told = "; ".join(
-            f"{len(names)} {word} ({', '.join(names[:4])})"
-            for word, names in misfits.items()
-            if names
-        )
-        if told:
-            raise WeightsError(
-                f"The weights in {str(folder)!r} do not fit the net: {told}. Check that "
-                "model.safetensors belongs to the config.json beside it."
-            )
-        return Weights(net.state_dict(), f"the folder {str(folder)!r}", exact=True)
+        return read_folder(folder, config_of({**config, "options": None}), _is_head)
 
     def own_spec(self, config: Config) -> ImageSpec:
         """Answer with what the folder's image processor does."""
@@ -149,80 +100,16 @@ class TransformersSource(ImageSource):
         return backbone
 
 
-_FILES = ("model.safetensors", "model.safetensors.index.json")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bar and its table of heads left out from the screen, for this one call."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    bar = hf_logging.is_progress_bar_enabled()
-    logger.addFilter(_no_report)
-    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logger.removeFilter(_no_report)
-        if bar:
-            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _no_report(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.WARNING
-
-
 def _construct(config: Config, spec: ImageSpec) -> PreTrainedModel:
-    model_config = _model_config(config, spec)
-    try:
-        net: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
-            model_config, dtype=torch.float32, **_poolless(model_config)
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise BackboneError(
-            f"{title(config)} could not be built ({type(error).__name__}: {error}). Expected a "
-            "vision model of transformers."
-        ) from error
-    return net
-
-
-def _model_config(config: Config, spec: ImageSpec | None) -> Any:  # Any: PretrainedConfig subclass
-    values = dict(config["model_config"])
-    kind = values.pop("model_type")
-    options = config.get("options") or {}
-    try:
-        model_config = AutoConfig.for_model(kind, **values)
-    except ValueError as error:
-        raise BackboneError(f"transformers knows no model_type {kind!r}: {error}.") from error
-    for name, value in options.items():
-        if not hasattr(model_config, name):
-            raise BackboneError(
-                f"{title(config)} does not take the option {name!r}. Its options are the values of "
-                f"transformers' {type(model_config).__name__}."
-            )
-        setattr(model_config, name, value)
-    if spec is not None and spec.in_chans != getattr(model_config, "num_channels", 3):
+    model_config = config_of(config)
+    if spec.in_chans != getattr(model_config, "num_channels", 3):
         model_config.num_channels = spec.in_chans
-    return model_config
-
-
-def _poolless(model_config: Any) -> dict[str, bool]:  # Any: PretrainedConfig subclass
-    """Leave out the pooler where the net lets us: it was trained with a classifier, if at all."""
-    kind: Any = AutoModel._model_mapping[type(model_config)]
-    takes = inspect.signature(kind.__init__).parameters
-    return {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
+    return construct(model_config, config, "vision model")
 
 
 def _is_head(name: str) -> bool:
     parts = name.split(".")
     return parts[0] in _HEADS or (len(parts) > 1 and parts[1] == "pooler")
-
-
-def _json_of(file: Path) -> dict[str, Any]:  # Any: what json.loads answers
-    try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise BackboneError(f"{str(file)!r} is not valid JSON ({error}). Copy it again.") from None
-    return content if isinstance(content, dict) else {}
 
 
 def _spec_of(processor: Config, model: Config) -> ImageSpec:

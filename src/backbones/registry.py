@@ -160,9 +160,10 @@ def register(
 ) -> Callable[[Callable[..., _Net]], Callable[..., _Net]]:
     """Add a net of your own to the registry: a decorator for the function that builds it.
 
-    The function answers with a module of features, (B, F), (B, F, h, w) or (B, L, F); its keyword
-    arguments are the net's options. A name that ends in a version (``cook.v2``) is also found
-    without it, the newest first. Saved tasks record the name: register before you load them.
+    The function answers with a module of features, (B, F), (B, F, h, w) or (B, L, F); one for texts
+    takes ``(input_ids, attention_mask)``. Its keyword arguments are the net's options. A name that
+    ends in a version (``cook.v2``) is also found without it, the newest first. Saved tasks record
+    the name: register before you load them.
 
     Args:
         name: Under which `create` shall know it.

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import BackboneError
 from ..specs import ImageSpec
-from .image_base import Config, title
+from .sources import Config, title
 from .weights import Weights, load, misfit, without
 
 _LAX = "Error(s) in loading state_dict"

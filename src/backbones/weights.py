@@ -95,13 +95,28 @@ def misfit(origin: str, error: Exception) -> WeightsError:
     )
 
 
-def unreachable(name: str, where: str, error: Exception) -> WeightsError:
-    """Say that weights were asked for and cannot be had, and what the user can do about it."""
+def unreachable(
+    name: str,
+    where: str,
+    error: Exception,
+    *,
+    what: str = "pretrained weights",
+    instead: str = "give a file with weights=..., or start from random weights with "
+    "pretrained=False",
+) -> WeightsError:
+    """Say that weights were asked for and cannot be had, and what the user can do about it.
+
+    Args:
+        name: Of the net.
+        where: They were looked for.
+        error: What looking for them ended in.
+        what: Was looked for.
+        instead: What else the user can do than to get it.
+    """
     reason = " ".join(str(error).split())[:160]
     return WeightsError(
-        f"The pretrained weights of {name!r} ({where}) could not be reached "
-        f"({type(error).__name__}: {reason}). Connect to the network or download them beforehand, "
-        "give a file with weights=..., or start from random weights with pretrained=False."
+        f"The {what} of {name!r} ({where}) could not be reached ({type(error).__name__}: "
+        f"{reason}). Connect to the network or download them beforehand, {instead}."
     )
 
 
