@@ -288,7 +288,7 @@ def test_a_task_is_a_backbone_and_is_copied(task_folder, answer):
         assert copy.pretrained
         assert torch.equal(answer(copy), answer(net))
     assert copy.input_spec == net.input_spec.replace({"long": "chunk"})
-    assert backbones.create(net, TextDataSpec(pairs=True)) is net
+    assert backbones.create(net, TextDataSpec(text=("first", "second"))) is net
 
 
 def test_a_backbone_of_another_kind_is_refused(task_folder):
