@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 import pandas as pd
 
 from ..data.frames import FrameKind, like
 from ..errors import InvalidValueError
+from .evaluation import Array
+from .evaluation import Evaluation as Evaluation  # it is a result, too
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Array = np.ndarray[Any, np.dtype[Any]]  # Any: shapes are said in docstrings
 
 
 @dataclass(frozen=True)
@@ -148,58 +147,6 @@ class Embeddings:
 
     def __repr__(self) -> str:
         return f"Embeddings of {len(self):,} inputs, {self.values.shape[1]} features each"
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """How well a task does on labelled inputs.
-
-    Args:
-        metrics: Plain names to plain numbers: ``accuracy``, ``macro_f1``, ``loss``.
-        classes: Names of the classes, K of them.
-        confusion: (K, K) counts; rows are the true classes, columns the predicted ones.
-        num_unreadable: Inputs that could not be read and are in no number above.
-    """
-
-    metrics: Mapping[str, float]
-    classes: tuple[str, ...]
-    confusion: Array
-    num_unreadable: int = 0
-
-    def to_frame(self) -> pd.DataFrame:
-        """Answer with precision, recall, F1 and number of inputs, one row per class.
-
-        A class that was never predicted has precision 0, one without inputs has recall NaN.
-        """
-        right = np.diag(self.confusion).astype(float)
-        predicted, true = self.confusion.sum(0), self.confusion.sum(1)
-        with np.errstate(invalid="ignore"):
-            precision = np.where(predicted > 0, right / np.maximum(predicted, 1), 0.0)
-            recall = np.where(true > 0, right / np.maximum(true, 1), np.nan)
-        f1 = 2 * right / np.maximum(predicted + true, 1)
-        columns = {"precision": precision, "recall": recall, "f1": f1, "support": true}
-        return pd.DataFrame(columns, index=pd.Index(self.classes, name="class"))
-
-    def confusion_frame(self) -> pd.DataFrame:
-        """Answer with the confusion matrix under its names, true classes down, predicted across."""
-        across = pd.Index(self.classes, name="predicted")
-        return pd.DataFrame(self.confusion, pd.Index(self.classes, name="true"), across)
-
-    def plot(self) -> Figure:
-        """Draw the confusion matrix with names (needs ``mealkit[plots]``)."""
-        from ..plots import plot_confusion
-
-        return plot_confusion(self)
-
-    def __repr__(self) -> str:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        count = int(self.confusion.sum())
-        left = f", {self.num_unreadable} not readable" if self.num_unreadable else ""
-        return f"Evaluation of {count:,} inputs{left}: {numbers}\n{self.to_frame().round(3)}"
-
-    def _repr_html_(self) -> str:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        return f"<p>{numbers}</p>{self.to_frame().round(3).to_html()}"
 
 
 @dataclass(frozen=True, repr=False)

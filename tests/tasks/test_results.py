@@ -6,12 +6,9 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from sklearn.metrics import precision_recall_fscore_support
 
-from mealkit.errors import InvalidValueError, NoDataError
-from mealkit.tasks import Embeddings, Evaluation, History, Predictions
-from mealkit.tasks.classification import to_evaluation
+from mealkit.errors import InvalidValueError
+from mealkit.tasks import Embeddings, History, Predictions
 
 
 @pytest.fixture
@@ -68,40 +65,7 @@ def test_results_print_and_show_in_notebooks(predictions: Predictions) -> None:
     assert "<table" in predictions._repr_html_()
 
 
-def test_evaluation_agrees_with_scikit_learn() -> None:
-    generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.ones(4), size=60).astype(np.float32)
-    targets = torch.from_numpy(generator.integers(0, 4, 60))
-    names = ("a", "b", "c", "d")
-    evaluation = to_evaluation(Predictions(("",) * 60, names, probabilities), targets)
-    guessed = probabilities.argmax(1)
-    expected = precision_recall_fscore_support(targets.numpy(), guessed)
-    frame = evaluation.to_frame()
-    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        assert np.allclose(frame[name], values), name
-    assert evaluation.metrics["accuracy"] == pytest.approx((guessed == targets.numpy()).mean())
-    assert evaluation.metrics["macro_f1"] == pytest.approx(expected[2].mean(), abs=1e-6)
-    right = probabilities[np.arange(60), targets.numpy()]
-    assert evaluation.metrics["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-5)
-    assert evaluation.confusion[1, 2] == ((targets.numpy() == 1) & (guessed == 2)).sum()
-
-
-def test_unreadable_rows_are_in_no_number(predictions: Predictions) -> None:
-    evaluation = to_evaluation(predictions, torch.tensor([0, 0, 1]))
-    assert evaluation.metrics["accuracy"] == 1.0
-    assert evaluation.confusion.sum() == 2
-    assert evaluation.num_unreadable == 1
-    nothing = np.full((1, 2), np.nan, dtype=np.float32)
-    unread = Predictions(("x",), ("a", "b"), nothing, {0: "gone"})
-    with pytest.raises(NoDataError, match="Not one"):
-        to_evaluation(unread, torch.tensor([0]))
-
-
-def test_pictures_of_results_are_drawn() -> None:
-    evaluation = Evaluation({"accuracy": 0.75}, ("ant", "bee"), np.array([[2, 1], [0, 1]]))
-    figure = evaluation.plot()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["2", "1", "1"]
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["ant", "bee"]
+def test_history_is_drawn() -> None:
     rows = [{"epoch": 0, "train/loss": 1.0, "val/loss": 2.0, "val/accuracy": 0.5}]
     left, right = History(rows, best_epoch=0).plot().axes
     assert [line.get_label() for line in left.lines] == ["train/loss", "val/loss", "kept"]
