@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .calibration import Calibration
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
@@ -16,6 +17,7 @@ TASKS: dict[str, type[Task]] = {"ImageClassifier": ImageClassifier}
 __all__ = [
     "STRATEGIES",
     "TASKS",
+    "Calibration",
     "Embeddings",
     "Evaluation",
     "FreezeUnfreeze",

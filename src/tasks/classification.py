@@ -62,6 +62,19 @@ def evaluate_classes(task: Task, samples: Samples, *, batch_size: int) -> Evalua
     return to_evaluation(predictions, targets)
 
 
+def compute_logits(task: Task, samples: Samples, *, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Answer with what the head says of the readable ones of labelled samples, and their targets.
+
+    Raises:
+        NoDataError: They have no labels, or not one can be read.
+    """
+    targets, width = targets_of(samples), len(task.spec.classes)
+    logits, read = compute_rows(task, samples, task, width=width, batch_size=batch_size)
+    if not bool(read.any()):
+        raise NoDataError("Not one of the inputs to calibrate on can be read.")
+    return logits[read], targets[read]
+
+
 def targets_of(samples: Samples) -> Tensor:
     """Answer with the true class positions of samples, (N,).
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 import torch
@@ -10,14 +12,23 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone
 from ..data.inputs import Inputs
-from ..data.module import Data
+from ..data.module import BATCH_SIZE, Data
 from ..data.samples import Samples
 from ..errors import ClassError, InvalidValueError, NoDataError, UnreadableError
 from ..specs import DataSpec
-from .classification import class_metrics, embed_samples, evaluate_classes, predict_classes
+from .calibration import Calibration, Conformal, compare, fit_temperature
+from .classification import (
+    class_metrics,
+    compute_logits,
+    embed_samples,
+    evaluate_classes,
+    predict_classes,
+)
 from .objectives import Supervised
 from .results import Embeddings, Evaluation, Predictions
 from .task import Task
+
+_log = logging.getLogger("mealkit")
 
 
 class Classifier(Task):
@@ -47,6 +58,8 @@ class Classifier(Task):
             metrics=class_metrics(num_classes),
         )
         self._dropout = dropout
+        self.temperature = 1.0
+        self._conformal: Conformal | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -55,18 +68,67 @@ class Classifier(Task):
 
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
-        return {"dropout": self._dropout}
+        conformal = None if self._conformal is None else asdict(self._conformal)
+        return {
+            "dropout": self._dropout,
+            "temperature": self.temperature,
+            "conformal": conformal,
+        }
 
     @classmethod
     def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
         """Build the task that was saved with these settings."""
         build: Any = cls  # Any: subclasses take the backbone first, and their classes by name
         task: Self = build(backbone, classes=spec.classes, dropout=settings["dropout"])
+        # Tasks that were saved before there was calibration have neither.
+        task.temperature = settings.get("temperature", 1.0)
+        if (saved := settings.get("conformal")) is not None:
+            task._conformal = Conformal(tuple(saved["scores"]), saved["num_inputs"])
         return task
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Turn logits (B, K) into probabilities."""
-        return output.float().softmax(1)
+        """Turn logits (B, K) into probabilities, at the task's temperature."""
+        return (output.float() / self.temperature).softmax(1)
+
+    def setup(self, stage: str) -> None:
+        """Forget the calibration ahead of training, also by a Trainer of the user's own."""
+        super().setup(stage)
+        if stage != "fit":
+            return
+        if self._conformal is not None and self.trainer.is_global_zero:
+            _log.info(
+                f"Training moves the logits: the temperature {self.temperature:.3g} is 1 again, "
+                "and prediction sets are gone. Call task.calibrate() afterwards."
+            )
+        self.temperature, self._conformal = 1.0, None
+
+    def calibrate(self, data: Data | None = None, *, batch_size: int = BATCH_SIZE) -> Calibration:
+        """Learn from the validation part how sure to be; the labels stay as they are.
+
+        Fits one temperature that all logits are divided by (Guo et al. 2017, arXiv:1706.04599), and
+        keeps what ``predict(coverage=)`` needs. Both are saved with the task. Training part and
+        test part are not looked at. `finetune` takes it back.
+
+        Args:
+            data: Whose validation part is used; None for the data this task was made from.
+            batch_size: Inputs computed at a time.
+
+        Returns:
+            The temperature, with calibration error and loss before and after.
+
+        Raises:
+            NoDataError: There is no validation part, or nothing of it can be read.
+        """
+        source = self._source(data, "task.calibrate(data)")
+        if source.val is None:
+            raise NoDataError(
+                "These data have no validation part, and calibration must not see what was trained "
+                "on. Give one with val=, or leave split= above 0."
+            )
+        logits, targets = compute_logits(self, source.val, batch_size=batch_size)
+        self.temperature = fit_temperature(logits, targets)
+        self._conformal = Conformal.of(self.probabilities(logits), targets)
+        return compare(logits, targets, self.temperature)
 
     def set_head(self, weight: Tensor, bias: Tensor) -> None:
         """Take over a head that was solved on features of the frozen backbone."""
@@ -93,17 +155,21 @@ class Classifier(Task):
 
     def _part_to_score(self, data: Data | None) -> Samples:
         """Answer with the test part of data, else with their validation part."""
-        source = self.data if data is None else data
-        if source is None:
-            raise NoDataError(
-                "This task has no data: saved tasks do not carry any. Say what to score: "
-                "task.evaluate(data)."
-            )
-        self.check_data(source)
+        source = self._source(data, "task.evaluate(data)")
         samples = source.test if source.test is not None else source.val
         if samples is None:
             raise NoDataError("These data have neither a test nor a validation part to score.")
         return samples
+
+    def _source(self, data: Data | None, call: str) -> Data:
+        """Answer with the data to look at, once it is known that they fit."""
+        source = self.data if data is None else data
+        if source is None:
+            raise NoDataError(
+                f"This task has no data: saved tasks do not carry any. Say what to look at: {call}."
+            )
+        self.check_data(source)
+        return source
 
 
 def _linear_head(num_features: int, num_classes: int, *, dropout: float) -> nn.Sequential:
