@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
@@ -136,16 +136,35 @@ class Classifier(Task):
             raise InvalidValueError(f"Expected a linear head, got {type(self.head).__name__}.")
         _fill_head(self.head, weight, bias)
 
-    def _predict(self, given: Inputs, batch_size: int) -> Predictions:
+    def _predict(
+        self,
+        given: Inputs,
+        batch_size: int,
+        *,
+        abstain: float | None = None,
+        coverage: float | None = None,
+    ) -> Predictions:
+        if abstain is not None and not 0 < abstain <= 1:
+            raise InvalidValueError(f"abstain={abstain}: expected a probability in (0, 1].")
+        set_score = None if coverage is None else self._set_score(coverage)
         predictions = predict_classes(
             self, given.samples, batch_size=batch_size, frame_kind=given.frame_kind
         )
+        predictions = replace(predictions, abstain=abstain, set_score=set_score)
         if given.single and predictions.errors:
             reason = predictions.errors[0]
             raise UnreadableError(
                 f"{predictions.inputs[0]} cannot be read: {reason}.", reason=reason
             )
         return predictions
+
+    def _set_score(self, coverage: float) -> float:
+        if self._conformal is None:
+            raise InvalidValueError(
+                f"coverage={coverage}: this task is not calibrated, so nobody knows how large its "
+                "sets must be. Call task.calibrate() first; it needs a validation part."
+            )
+        return self._conformal.highest_score(coverage)
 
     def _embed(self, given: Inputs, batch_size: int) -> Embeddings:
         return embed_samples(self, given.samples, batch_size=batch_size)

@@ -369,6 +369,8 @@ class ImageClassifier(Classifier):
         *,
         image: str | None = None,
         batch_size: int = BATCH_SIZE,
+        abstain: float | None = None,
+        coverage: float | None = None,
     ) -> Predictions:
         """Label pictures.
 
@@ -377,6 +379,10 @@ class ImageClassifier(Classifier):
                 data frame with a column of paths.
             image: The column of a data frame.
             batch_size: Pictures computed at a time.
+            abstain: Give no label where the most probable class is less probable than this.
+            coverage: Add the set of classes that holds the true one this often, on pictures like
+                those of the validation part (split conformal prediction, Sadinle et al. 2019,
+                arXiv:1609.00451); needs `calibrate`.
 
         Returns:
             One row per input, in input order. Among several inputs, one that cannot be read gets
@@ -385,8 +391,10 @@ class ImageClassifier(Classifier):
         Raises:
             UnreadableError: The one input cannot be read.
             NoDataError: There are no inputs.
+            InvalidValueError: Sets are asked for and the task is not calibrated.
         """
-        return self._predict(samples_from(inputs, image=image), batch_size)
+        given = samples_from(inputs, image=image)
+        return self._predict(given, batch_size, abstain=abstain, coverage=coverage)
 
     def embed(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
 import pandas as pd
 
 from ..data.frames import FrameKind, like
@@ -16,6 +17,8 @@ from .evaluation import Evaluation as Evaluation  # it is a result, too
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_MORE_COLUMNS = ("abstained", "set", "error")
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -23,10 +26,13 @@ class Prediction:
 
     Args:
         input: The id of the input: its path, its row, its position.
-        label: The most probable class; None where the input could not be read.
-        probability: Of that class, in [0, 1]; NaN where the input could not be read.
+        label: The most probable class; None where the task abstained or could not read the input.
+        probability: Of the most probable class, in [0, 1]; NaN where the input could not be read.
         probabilities: Of every class, by name.
         error: Why the input could not be read; None where it could.
+        abstained: Whether no class was probable enough for ``predict(abstain=)``.
+        labels_set: Classes that together hold the true one as often as ``predict(coverage=)`` asks,
+            the most probable first; None where sets were not asked for, or without the input.
     """
 
     input: str
@@ -34,6 +40,8 @@ class Prediction:
     probability: float
     probabilities: Mapping[str, float]
     error: str | None = None
+    abstained: bool = False
+    labels_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +54,9 @@ class Predictions:
         probabilities: (N, K), float32; rows of unreadable inputs are NaN.
         errors: Why inputs could not be read, by position; empty where all could.
         frame_kind: The kind of data frame that came in and goes out.
+        abstain: Below which probability no label is given; None for always a label.
+        set_score: Up to which score, 1 minus its probability, a class belongs to the set of an
+            input; None for no sets.
 
     Example:
         >>> import numpy as np
@@ -59,10 +70,12 @@ class Predictions:
     probabilities: Array
     errors: Mapping[int, str] = field(default_factory=dict)
     frame_kind: FrameKind = "pandas"
+    abstain: float | None = None
+    set_score: float | None = None
 
     @property
     def labels(self) -> list[str | None]:
-        """The most probable class of every input; None where it could not be read."""
+        """The label of every input; None where the task abstained or could not read the input."""
         return [row.label for row in self]
 
     def __len__(self) -> int:
@@ -83,7 +96,23 @@ class Predictions:
             error = self.errors[position]
             return Prediction(self.inputs[position], None, float("nan"), named, error)
         best = int(values.argmax())
-        return Prediction(self.inputs[position], self.classes[best], float(values[best]), named)
+        abstained = self.abstain is not None and bool(values[best] < self.abstain)
+        return Prediction(
+            self.inputs[position],
+            None if abstained else self.classes[best],
+            float(values[best]),
+            named,
+            abstained=abstained,
+            labels_set=self._set(values),
+        )
+
+    def _set(self, values: Array) -> tuple[str, ...] | None:
+        if self.set_score is None:
+            return None
+        order = np.argsort(-values, kind="stable")
+        # The most probable class always belongs to it: a set of none would say nothing.
+        num = max(1, int((1 - values <= np.float32(self.set_score)).sum()))
+        return tuple(self.classes[place] for place in order[:num])
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[position] for position in range(len(self)))
@@ -91,10 +120,37 @@ class Predictions:
     def to_frame(self) -> Any:  # Any: the kind of frame that came in, pandas or polars
         """Answer with the columns input, label, probability and one per class.
 
-        A column ``error`` follows where an input could not be read. The frame is of the kind that
+        Where asked for, ``abstained`` and ``set`` (a list of labels) stand before the classes. A
+        column ``error`` follows where an input could not be read. The frame is of the kind that
         was predicted on, pandas for everything else.
         """
         return like(self.frame_kind, self._columns())
+
+    def top_k(self, k: int) -> Any:  # Any: as in to_frame
+        """Answer with the k most probable classes of each input, one row per input.
+
+        Returns:
+            A frame with the columns ``input``, ``label_1``, ``probability_1``, ``label_2`` and so
+            on; an input that could not be read has neither labels nor probabilities.
+
+        Raises:
+            InvalidValueError: There are not that many classes.
+        """
+        if not 1 <= k <= len(self.classes):
+            raise InvalidValueError(
+                f"k={k}: expected at least 1 and at most the {len(self.classes)} classes."
+            )
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        columns: dict[str, list[Any]] = {"input": list(self.inputs)}
+        for rank in range(k):
+            best = order[:, rank]
+            columns[f"label_{rank + 1}"] = [
+                None if row in self.errors else self.classes[place]
+                for row, place in enumerate(best)
+            ]
+            values = self.probabilities[np.arange(len(self)), best]
+            columns[f"probability_{rank + 1}"] = values.tolist()
+        return like(self.frame_kind, columns)
 
     def _columns(self) -> dict[str, list[Any]]:
         rows = list(self)
@@ -103,26 +159,35 @@ class Predictions:
             "label": [row.label for row in rows],
             "probability": [row.probability for row in rows],
         }
+        if self.abstain is not None:
+            columns["abstained"] = [row.abstained for row in rows]
+        if self.set_score is not None:
+            sets = [row.labels_set for row in rows]
+            columns["set"] = [None if one is None else list(one) for one in sets]
         for position, name in enumerate(self.classes):
             # A class called like one of the columns keeps its name with a mark behind it.
-            unique = f"{name} (class)" if name in (*columns, "error") else name
+            unique = f"{name} (class)" if name in (*columns, *_MORE_COLUMNS) else name
             columns[unique] = self.probabilities[:, position].tolist()
         if self.errors:
             columns["error"] = [row.error for row in rows]
         return columns
 
     def __repr__(self) -> str:
-        shown = [
-            f"  {row.input}: {row.label} ({row.probability:.3f})"
-            if row.error is None
-            else f"  {row.input}: not readable, {row.error}"
-            for row in self[:10]
-        ]
+        shown = [f"  {row.input}: {_in_words(row)}" for row in self[:10]]
         more = [f"  ... {len(self) - 10:,} more"] if len(self) > 10 else []
         return "\n".join([f"Predictions of {len(self):,} inputs:", *shown, *more])
 
     def _repr_html_(self) -> str:
         return str(pd.DataFrame(self._columns()).head(20).to_html(index=False, max_cols=8))
+
+
+def _in_words(row: Prediction) -> str:
+    if row.error is not None:
+        return f"not readable, {row.error}"
+    best = max(row.probabilities, key=row.probabilities.__getitem__)
+    words = f"unsure, {best} at best" if row.abstained else best
+    one_of = "" if row.labels_set is None else f", one of {', '.join(row.labels_set)}"
+    return f"{words} ({row.probability:.3f}){one_of}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -14,6 +14,7 @@ import torch
 import mealkit
 from mealkit import ImageClassifier, ImageData
 from mealkit.errors import InvalidValueError, NoDataError
+from mealkit.tasks import Predictions
 from mealkit.tasks.calibration import Conformal, compare, fit_temperature
 
 Make = Callable[..., ImageClassifier]
@@ -208,3 +209,57 @@ def test_many_scores_are_thinned_and_never_promise_too_much() -> None:
         rank = math.ceil(5_556 * coverage)
         got = conformal.highest_score(float(coverage))
         assert every[rank - 1] <= got <= every[min(rank + 5, 5_554)]
+
+
+def test_sets_cover_as_often_as_they_say() -> None:
+    """On new draws the true class is in the set within four standard errors of what was asked."""
+    names, num = ("a", "b", "c", "d", "e"), 20_000
+    for seed, coverage in enumerate((0.6, 0.8, 0.9, 0.95)):
+        known, new = drawn(5_000, seed=seed), drawn(num, seed=seed + 100)
+        # Over-confident, so that a set made of the probabilities alone would be too small.
+        conformal = Conformal.of((3 * known[0]).softmax(1), known[1])
+        probabilities = (3 * new[0]).softmax(1).numpy()
+        score = conformal.highest_score(coverage)
+        rows = Predictions(tuple(map(str, range(num))), names, probabilities, set_score=score)
+        targets = new[1].tolist()
+        held = [names[target] in row.labels_set for row, target in zip(rows, targets, strict=True)]
+        error = math.sqrt(coverage * (1 - coverage) * (1 / num + 1 / 5_000))
+        assert abs(np.mean(held) - coverage) < 4 * error + 0.001, coverage
+        assert np.mean([len(row.labels_set) for row in rows]) < 4, "more than a set of everything"
+
+
+def test_a_calibrated_task_answers_with_sets(unsure: ImageClassifier, tmp_path: Path) -> None:
+    paths = list(unsure.data.val.ids)
+    with pytest.raises(InvalidValueError, match=r"not calibrated.*task.calibrate\(\) first"):
+        unsure.predict(paths, coverage=0.9)
+    unsure.calibrate()
+    rows = unsure.predict(paths, coverage=0.75)
+    targets = [unsure.classes[target] for target in unsure.data.val.targets]
+    held = [target in row.labels_set for row, target in zip(rows, targets, strict=True)]
+    assert np.mean(held) >= 0.75
+    assert [row.labels_set[0] for row in rows] == rows.labels
+    sizes = [len(row.labels_set) for row in rows]
+    wider = [len(row.labels_set) for row in unsure.predict(paths, coverage=0.92)]
+    assert sum(wider) > sum(sizes)
+    with pytest.raises(InvalidValueError, match=r"12 validation inputs can promise at most 0.9231"):
+        unsure.predict(paths, coverage=0.95)
+    loaded = mealkit.load(unsure.save(tmp_path / "x"), backbone=type(unsure.backbone.net)())
+    assert [row.labels_set for row in loaded.predict(paths, coverage=0.75)] == [
+        row.labels_set for row in rows
+    ]
+
+
+def test_a_task_abstains_where_it_is_told_to(unsure: ImageClassifier) -> None:
+    paths = list(unsure.data.val.ids)
+    plain = unsure.predict(paths)
+    limit = float(np.median(plain.probabilities.max(1)))
+    rows = unsure.predict(paths, abstain=limit)
+    sure = plain.probabilities.max(1) >= limit
+    expected = [
+        label if is_sure else None for label, is_sure in zip(plain.labels, sure, strict=True)
+    ]
+    assert rows.labels == expected
+    assert 0 < sum(row.abstained for row in rows) < 12
+    for wrong in (0.0, 1.5, 80):
+        with pytest.raises(InvalidValueError, match=r"expected a probability in \(0, 1\]"):
+            unsure.predict(paths, abstain=wrong)
