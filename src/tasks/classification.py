@@ -36,12 +36,26 @@ def class_metrics(num_classes: int) -> MetricCollection:
 
 
 def predict_classes(
-    task: Task, samples: Samples, *, batch_size: int, frame_kind: FrameKind = "pandas"
+    task: Task,
+    samples: Samples,
+    *,
+    batch_size: int,
+    frame_kind: FrameKind = "pandas",
+    views: Callable[[Batch], list[Batch]] | None = None,
 ) -> Predictions:
-    """Run a classifier over samples; what cannot be read gets an error row."""
+    """Run a classifier over samples; what cannot be read gets an error row.
+
+    Args:
+        task: The classifier.
+        samples: Its inputs.
+        batch_size: Inputs computed at a time.
+        frame_kind: The kind of data frame that the answer becomes.
+        views: Makes of a batch on the device several, whose probabilities are averaged.
+    """
 
     def compute(batch: Batch) -> Tensor:
-        return task.predict_step(batch, 0)["probabilities"]
+        seen = [batch] if views is None else views(batch)
+        return torch.stack([task.predict_step(one, 0)["probabilities"] for one in seen]).mean(0)
 
     classes = task.spec.classes
     values, read = compute_rows(task, samples, compute, width=len(classes), batch_size=batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from ..data.inputs import Inputs
 from ..data.module import BATCH_SIZE, Data
 from ..data.samples import Samples
 from ..errors import ClassError, InvalidValueError, NoDataError, UnreadableError
-from ..specs import DataSpec
+from ..specs import Batch, DataSpec
 from .calibration import Calibration, Conformal, compare, fit_temperature
 from .classification import (
     class_metrics,
@@ -143,12 +143,22 @@ class Classifier(Task):
         *,
         abstain: float | None = None,
         coverage: float | None = None,
+        tta: bool = False,
     ) -> Predictions:
         if abstain is not None and not 0 < abstain <= 1:
             raise InvalidValueError(f"abstain={abstain}: expected a probability in (0, 1].")
+        if tta and coverage is not None:
+            raise InvalidValueError(
+                "coverage= beside tta=True: calibrate() measured what sets must hold without tta, "
+                "so nobody knows with it. Leave one of them out."
+            )
         set_score = None if coverage is None else self._set_score(coverage)
         predictions = predict_classes(
-            self, given.samples, batch_size=batch_size, frame_kind=given.frame_kind
+            self,
+            given.samples,
+            batch_size=batch_size,
+            frame_kind=given.frame_kind,
+            views=self._views() if tta else None,
         )
         predictions = replace(predictions, abstain=abstain, set_score=set_score)
         if given.single and predictions.errors:
@@ -157,6 +167,19 @@ class Classifier(Task):
                 f"{predictions.inputs[0]} cannot be read: {reason}.", reason=reason
             )
         return predictions
+
+    def _views(self) -> Callable[[Batch], list[Batch]]:
+        """Answer with what makes of a batch the views that ``tta=True`` averages over.
+
+        Kinds of input that can be looked at in several ways say here in which.
+
+        Raises:
+            InvalidValueError: Inputs of this kind look one way only.
+        """
+        raise InvalidValueError(
+            f"tta=True: inputs of {type(self).__name__} have no further views to average over. "
+            "Leave it out."
+        )
 
     def _set_score(self, coverage: float) -> float:
         if self._conformal is None:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone, create
 from ..data import Data, ImageData, samples_from
+from ..data.augment import views
 from ..data.inputs import labelled_from
 from ..data.module import BATCH_SIZE
 from ..data.sources import OnError
 from ..errors import InvalidValueError
-from ..specs import ImageDataSpec, ImageSpec
+from ..specs import Batch, ImageDataSpec, ImageSpec
 from .classifier import Classifier, check_classes, check_untouched
 from .results import Embeddings, Evaluation, Predictions
 
@@ -371,6 +372,7 @@ class ImageClassifier(Classifier):
         batch_size: int = BATCH_SIZE,
         abstain: float | None = None,
         coverage: float | None = None,
+        tta: bool = False,
     ) -> Predictions:
         """Label pictures.
 
@@ -383,6 +385,8 @@ class ImageClassifier(Classifier):
             coverage: Add the set of classes that holds the true one this often, on pictures like
                 those of the validation part (split conformal prediction, Sadinle et al. 2019,
                 arXiv:1609.00451); needs `calibrate`.
+            tta: Average the probabilities of each picture and of its mirror image: twice the work,
+                and wrong where left and right mean something.
 
         Returns:
             One row per input, in input order. Among several inputs, one that cannot be read gets
@@ -391,10 +395,13 @@ class ImageClassifier(Classifier):
         Raises:
             UnreadableError: The one input cannot be read.
             NoDataError: There are no inputs.
-            InvalidValueError: Sets are asked for and the task is not calibrated.
+            InvalidValueError: Sets are asked for and the task is not calibrated; or with tta.
         """
         given = samples_from(inputs, image=image)
-        return self._predict(given, batch_size, abstain=abstain, coverage=coverage)
+        return self._predict(given, batch_size, abstain=abstain, coverage=coverage, tta=tta)
+
+    def _views(self) -> Callable[[Batch], list[Batch]]:
+        return lambda batch: [{**batch, "image": images} for images in views(batch["image"])]
 
     def embed(
         self,

@@ -27,6 +27,7 @@ from mealkit.errors import (
     UnreadableError,
 )
 from mealkit.specs import ImageDataSpec
+from mealkit.tasks.classifier import Classifier
 from mealkit.tasks.training import resolve_precision
 
 Make = Callable[..., ImageClassifier]
@@ -347,6 +348,40 @@ def test_one_unreadable_picture_raises_and_among_others_is_an_error_row(
     assert "error" in rows.to_frame().columns
     nothing = tuned.predict([broken, broken])
     assert nothing.labels == [None, None]
+
+
+def test_views_are_averaged(tuned: ImageClassifier, photos: Path) -> None:
+    paths = sorted((photos / "test").glob("*/*"))
+    tuned.data.prepare(tuned.input_spec)
+    batch = tuned.data.test.__getitems__(range(12))
+    flipped = {**batch, "image": batch["image"].flip(3)}
+    tuned.precision = "32-true"
+    with torch.no_grad():
+        plain, mirror = (tuned.predict_step(one, 0)["probabilities"] for one in (batch, flipped))
+    assert not torch.allclose(plain, mirror, atol=1e-4), "else the test could not fail"
+    answer = tuned.predict(paths, tta=True, batch_size=5).probabilities
+    assert np.allclose(answer, (plain + mirror).numpy() / 2, atol=1e-5)
+    assert np.array_equal(answer, tuned.predict(paths, tta=True, batch_size=5).probabilities)
+
+
+def test_a_mirror_image_gets_the_same_answer_with_tta(tuned: ImageClassifier, photos: Path) -> None:
+    tuned.precision = "32-true"
+    image = np.asarray(Image.open(next((photos / "test/triangle").iterdir())).resize((16, 16)))
+    both = tuned.predict([image, image[:, ::-1].copy()], tta=True).probabilities
+    assert np.allclose(both[0], both[1], atol=1e-5)
+
+
+def test_tta_is_refused_where_it_means_nothing(tuned: ImageClassifier, photos: Path) -> None:
+    tuned.calibrate()
+    with pytest.raises(InvalidValueError, match="coverage= beside tta=True"):
+        tuned.predict(photos / "test", tta=True, coverage=0.5)
+
+    class Other(ImageClassifier):
+        _views = Classifier._views
+
+    other = Other(tuned, classes=tuned.classes)
+    with pytest.raises(InvalidValueError, match="inputs of Other have no further views"):
+        other.predict(photos / "test", tta=True)
 
 
 def test_nothing_to_predict_is_an_error(tuned: ImageClassifier, tmp_path: Path) -> None:
