@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
+from ..data.frames import like
 from ..data.inputs import Inputs
 from ..data.module import BATCH_SIZE, Data
 from ..data.samples import Samples
@@ -19,14 +20,19 @@ from ..specs import Batch, DataSpec
 from .calibration import Calibration, Conformal, compare, fit_temperature
 from .classification import (
     class_metrics,
+    compute_features,
     compute_logits,
     embed_samples,
     evaluate_classes,
     predict_classes,
+    targets_of,
+    to_evaluation,
 )
+from .neighbors import Bank, fingerprint
 from .objectives import Supervised
 from .results import Embeddings, Evaluation, Predictions
 from .task import Task
+from .training import resolve_precision
 
 _log = logging.getLogger("mealkit")
 
@@ -60,6 +66,7 @@ class Classifier(Task):
         self._dropout = dropout
         self.temperature = 1.0
         self._conformal: Conformal | None = None
+        self._bank: tuple[Samples, tuple[str, str], Bank] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,6 +142,62 @@ class Classifier(Task):
         if not isinstance(self.head, nn.Sequential):
             raise InvalidValueError(f"Expected a linear head, got {type(self.head).__name__}.")
         _fill_head(self.head, weight, bias)
+
+    def knn(
+        self, data: Data | None = None, *, k: int = 10, batch_size: int = BATCH_SIZE
+    ) -> Evaluation:
+        """Score a classifier that asks the nearest training inputs, and not the head.
+
+        The features of the backbone are compared by cosine; neighbours vote with the weight
+        exp(similarity / 0.07), as in Wu et al. 2018 (arXiv:1805.01978). It says how good the
+        features are by themselves. The probabilities are shares of the votes: 0 for a class without
+        a neighbour, which makes ``loss`` large.
+
+        Args:
+            data: Whose training part is asked, and whose test part is scored, else the validation
+                part; None for the data this task was made from.
+            k: Neighbours that vote.
+            batch_size: Inputs computed at a time.
+
+        Raises:
+            NoDataError: There is nothing to ask or to score.
+            InvalidValueError: There are fewer training inputs than k.
+        """
+        samples = self._part_to_score(data)
+        bank = self._bank_of(data, batch_size)
+        features, read = compute_features(self, samples, batch_size=batch_size)
+        shares = torch.full((len(samples), len(self.classes)), torch.nan)
+        shares[read] = bank.vote(features[read], k, num_classes=len(self.classes))
+        errors = {row: samples.why(row) for row in (~read).nonzero().flatten().tolist()}
+        predictions = Predictions(tuple(samples.ids), self.classes, shares.numpy(), errors)
+        return to_evaluation(predictions, targets_of(samples))
+
+    def _bank_of(self, data: Data | None, batch_size: int) -> Bank:
+        """Answer with the training inputs as the backbone sees them, computed once per weights."""
+        samples = self._source(data, "data=").train
+        if samples is None:
+            raise NoDataError("These data have no training part, so there are no neighbours.")
+        key = (fingerprint(self.backbone), resolve_precision(self.precision))
+        if self._bank is None or self._bank[:2] != (samples, key):
+            features, read = compute_features(self, samples, batch_size=batch_size)
+            bank = Bank.of(samples.ids, targets_of(samples), features, read)
+            self._bank = (samples, key, bank)
+        return self._bank[2]
+
+    def _neighbors(self, given: Inputs, k: int, data: Data | None, batch_size: int) -> Any:
+        # Any: the kind of frame that came in, pandas or polars
+        bank = self._bank_of(data, batch_size)
+        embeddings = self._embed(given, batch_size)
+        similarities, positions = bank.nearest(torch.from_numpy(embeddings.values), k)
+        found, count = positions.flatten().tolist(), len(embeddings)
+        columns: dict[str, list[Any]] = {
+            "input": [id for id in embeddings.ids for _ in range(k)],
+            "rank": list(range(1, k + 1)) * count,
+            "neighbor": [bank.ids[place] for place in found],
+            "label": [self.classes[bank.targets[place]] for place in found],
+            "similarity": similarities.flatten().tolist(),
+        }
+        return like(given.frame_kind, columns)
 
     def _predict(
         self,

@@ -422,6 +422,37 @@ class ImageClassifier(Classifier):
         """
         return self._embed(samples_from(inputs, image=image), batch_size)
 
+    def neighbors(
+        self,
+        inputs: Any,  # Any: as in predict
+        *,
+        k: int = 5,
+        data: ImageData | None = None,
+        image: str | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Any:  # Any: a frame of the kind that came in, pandas or polars
+        """Find the training pictures that look most alike to the backbone.
+
+        Their features are computed once and kept in memory until the weights change.
+
+        Args:
+            inputs: As in `predict`.
+            k: Neighbours of each input.
+            data: Whose training part is searched; None for the data this task was made from.
+            image: The column of a data frame.
+            batch_size: Pictures computed at a time.
+
+        Returns:
+            A frame of k rows per input, the nearest first: ``input``, ``rank`` from 1, ``neighbor``
+            (the id of a training picture), its ``label``, and the cosine ``similarity``.
+
+        Raises:
+            UnreadableError: An input cannot be read.
+            NoDataError: There is no training part to search.
+            InvalidValueError: There are fewer training pictures than k.
+        """
+        return self._neighbors(samples_from(inputs, image=image), k, data, batch_size)
+
     def evaluate(
         self, data: str | Path | ImageData | None = None, *, batch_size: int = BATCH_SIZE
     ) -> Evaluation:
