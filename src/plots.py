@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .errors import require
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .tasks import Evaluation, History
+    from .tasks.evaluation import Array
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -82,4 +85,19 @@ def plot_history(history: History) -> Figure:
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
+    return figure
+
+
+def plot_pictures(pictures: Sequence[Array | None], titles: Sequence[str]) -> Figure:
+    """Draw pictures (H, W, 3) or (H, W) of values in [0, 1] in a grid; None leaves a gap."""
+    num_columns = math.ceil(math.sqrt(len(pictures)))
+    num_rows = math.ceil(len(pictures) / num_columns)
+    figure = _figure(2 * num_columns, 2.2 * num_rows)
+    grid = figure.subplots(num_rows, num_columns, squeeze=False).flatten()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, picture, title in zip(grid, pictures, titles, strict=False):
+        axes.set_title(title, fontsize=9)
+        if picture is not None:
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
     return figure

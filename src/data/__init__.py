@@ -8,7 +8,7 @@ from .images import ImageData
 from .inputs import Inputs, samples_from
 from .module import Data, EpochSampler, Loader
 from .report import Report
-from .samples import Fetch, Samples
+from .samples import Fetch, Samples, Subset
 
 __all__ = [
     "AUGMENTATIONS",
@@ -22,5 +22,6 @@ __all__ = [
     "Loader",
     "Report",
     "Samples",
+    "Subset",
     "samples_from",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,11 @@ from ..data.sources import OnError
 from ..errors import InvalidValueError
 from ..specs import Batch, ImageDataSpec, ImageSpec
 from .classifier import Classifier, check_classes, check_untouched
+from .pictures import predicted_pictures, training_pictures
 from .results import Embeddings, Evaluation, Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
 """15.6 M parameters. Chosen by timm's published ImageNet table (results-imagenet.csv: 82.3 % top-1,
@@ -470,3 +474,43 @@ class ImageClassifier(Classifier):
         if isinstance(data, str | Path):
             return self._evaluate(labelled_from(data, classes=self.classes), batch_size)
         return self._evaluate(self._part_to_score(data), batch_size)
+
+    # Pictures.
+
+    def show_batch(self, n: int = 9, *, data: ImageData | None = None) -> Figure:
+        """Draw training pictures as the net sees them, with their classes (``mealkit[plots]``).
+
+        They are resized, cropped and augmented as in the first epoch that trains the backbone, and
+        normalised and back again.
+
+        Args:
+            n: How many pictures.
+            data: Whose training part is shown; None for the data this task was made from.
+
+        Raises:
+            NoDataError: There is no training part.
+        """
+        from ..plots import plot_pictures
+
+        return plot_pictures(*training_pictures(self, self._source(data, "data="), n))
+
+    def show_predictions(
+        self,
+        inputs: Any,  # Any: as in predict
+        *,
+        n: int = 9,
+        image: str | None = None,
+    ) -> Figure:
+        """Draw pictures as the net sees them, with their predicted labels (``mealkit[plots]``).
+
+        Args:
+            inputs: As in `predict`.
+            n: How many of them are predicted and drawn, from the first on.
+            image: The column of a data frame.
+
+        Raises:
+            UnreadableError: The one input cannot be read. Among several it leaves a gap.
+        """
+        from ..plots import plot_pictures
+
+        return plot_pictures(*predicted_pictures(self, samples_from(inputs, image=image), n))
