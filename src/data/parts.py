@@ -34,11 +34,13 @@ class Parts:
         spec: What the data tell the net.
         samples: By the names "train", "val" and "test"; "train" is always there.
         report: What was found wrong.
+        keys: Of the training part: what each picture is, its group or else its content.
     """
 
     spec: ImageDataSpec
     samples: dict[str, ImageSamples]
     report: Report
+    keys: list[str]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class _Checked:
     labels: list[Label]
     keys: list[str]
     groups: list[str] | None
+
+    @property
+    def together(self) -> list[str]:
+        """What each row is to a split: equal ones stay together."""
+        return self.keys if self.groups is None else self.groups
 
     def rows(self, rows: Sequence[int]) -> _Checked:
         return _Checked(
@@ -114,7 +121,7 @@ def build_parts(
     }
     _tell(samples, classes, report)
     spec = ImageDataSpec(classes=classes.names, in_chans=_in_chans(parts["train"].images))
-    return Parts(spec, samples, report)
+    return Parts(spec, samples, report, parts["train"].together)
 
 
 def _without_train(parts: Mapping[str, _Checked]) -> dict[str, _Checked]:
@@ -224,7 +231,7 @@ def _copies(parts: Mapping[str, _Checked]) -> Iterator[tuple[Place, Place]]:
 def _split(
     train: _Checked, classes: Classes, report: Report, share: float, seed: int
 ) -> dict[str, _Checked]:
-    keys = train.keys if train.groups is None else train.groups
+    keys = train.together
     targets = classes.encode(train.labels, part="train", ids=train.ids).tolist()
     in_val = split_by_hash(keys, targets, share=share, seed=seed)
     distinct: dict[int, set[str]] = defaultdict(set)

@@ -65,6 +65,7 @@ class Subset:
         self._samples = samples
         self._rows = list(rows)
         self._place = {row: place for place, row in enumerate(self._rows)}
+        self._targets = None if samples.targets is None else samples.targets[self._rows]
 
     @property
     def ids(self) -> Sequence[str]:
@@ -75,8 +76,7 @@ class Subset:
     @property
     def targets(self) -> Tensor | None:
         """What is to be predicted; None where it is not known."""
-        targets = self._samples.targets
-        return None if targets is None else targets[self._rows]
+        return self._targets
 
     @property
     def lengths(self) -> Tensor | None:

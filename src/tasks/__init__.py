@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .calibration import Calibration
+from .cross_validation import CrossValidation
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
@@ -18,6 +19,7 @@ __all__ = [
     "STRATEGIES",
     "TASKS",
     "Calibration",
+    "CrossValidation",
     "Embeddings",
     "Evaluation",
     "FreezeUnfreeze",

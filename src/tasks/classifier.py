@@ -20,19 +20,18 @@ from ..specs import Batch, DataSpec
 from .calibration import Calibration, Conformal, compare, fit_temperature
 from .classification import (
     class_metrics,
-    compute_features,
     compute_logits,
     embed_samples,
     evaluate_classes,
     predict_classes,
-    targets_of,
-    to_evaluation,
 )
-from .neighbors import Bank, fingerprint
+from .cross_validation import CrossValidation, fresh_copy, make_folds
+from .neighbors import BankCache, evaluate_by_neighbors, neighbor_columns
 from .objectives import Supervised
 from .results import Embeddings, Evaluation, Predictions
+from .strategies import Strategy
 from .task import Task
-from .training import resolve_precision
+from .training import Training
 
 _log = logging.getLogger("mealkit")
 
@@ -64,9 +63,9 @@ class Classifier(Task):
             metrics=class_metrics(num_classes),
         )
         self._dropout = dropout
-        self.temperature = 1.0
+        self.temperature = 1.0  # the logits are divided by it; calibrate() sets it
         self._conformal: Conformal | None = None
-        self._bank: tuple[Samples, tuple[str, str], Bank] | None = None
+        self._banks = BankCache()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,7 +113,8 @@ class Classifier(Task):
 
         Fits one temperature that all logits are divided by (Guo et al. 2017, arXiv:1706.04599), and
         keeps what ``predict(coverage=)`` needs. Both are saved with the task. Training part and
-        test part are not looked at. `finetune` takes it back.
+        test part are not looked at, so `evaluate` on a test part says whether it helped. `finetune`
+        takes it back.
 
         Args:
             data: Whose validation part is used; None for the data this task was made from.
@@ -143,6 +143,60 @@ class Classifier(Task):
             raise InvalidValueError(f"Expected a linear head, got {type(self.head).__name__}.")
         _fill_head(self.head, weight, bias)
 
+    def cross_validate(
+        self,
+        data: Data | None = None,
+        *,
+        k: int = 5,
+        epochs: int | None = None,
+        strategy: str | Strategy | None = None,
+        lr: float | None = None,
+        batch_size: int | None = None,
+        training: Training | None = None,
+    ) -> CrossValidation:
+        """Train a copy of this task k times, and score each on the fold it was not trained on.
+
+        Folds are made of the training part, with equal shares of each class. Copies of an input and
+        inputs of one group stay together. Each copy starts from the weights the task has now and
+        sees the validation part as in `finetune`, to choose its best epoch. The test part is not
+        looked at, and the task stays as it is.
+
+        Args:
+            data: Whose training part is used; None for the data this task was made from.
+            k: Number of folds.
+            epochs: As in `finetune`, like all below.
+            strategy: Which part of the backbone trains when.
+            lr: Peak learning rate.
+            batch_size: Rows in a training batch.
+            training: The settings changed once in a while.
+
+        Raises:
+            NoDataError: There is no training part.
+            InvalidValueError: It is too small for k folds, or arguments do not fit.
+        """
+        source = self._source(data, "task.cross_validate(data)")
+        if not self.head_is_fresh:
+            _log.warning(
+                "This task has been trained before. If that was on these data, every fold has been "
+                "seen, and the scores are too good: cross-validate a new task."
+            )
+        evaluations = []
+        for fold, (rest, held) in enumerate(make_folds(source, k)):
+            _log.info(
+                f"Fold {fold + 1} of {k}: {len(rest.train or ()):,} train, {len(held):,} held."
+            )
+            task = fresh_copy(self)
+            task.finetune(
+                rest,
+                epochs=epochs,
+                strategy=strategy,
+                lr=lr,
+                batch_size=batch_size,
+                training=training,
+            )
+            evaluations.append(task._evaluate(held, BATCH_SIZE))
+        return CrossValidation(tuple(evaluations))
+
     def knn(
         self, data: Data | None = None, *, k: int = 10, batch_size: int = BATCH_SIZE
     ) -> Evaluation:
@@ -163,40 +217,17 @@ class Classifier(Task):
             NoDataError: There is nothing to ask or to score.
             InvalidValueError: There are fewer training inputs than k.
         """
+        train = self._source(data, "task.knn(data)").train
         samples = self._part_to_score(data)
-        bank = self._bank_of(data, batch_size)
-        features, read = compute_features(self, samples, batch_size=batch_size)
-        shares = torch.full((len(samples), len(self.classes)), torch.nan)
-        shares[read] = bank.vote(features[read], k, num_classes=len(self.classes))
-        errors = {row: samples.why(row) for row in (~read).nonzero().flatten().tolist()}
-        predictions = Predictions(tuple(samples.ids), self.classes, shares.numpy(), errors)
-        return to_evaluation(predictions, targets_of(samples))
-
-    def _bank_of(self, data: Data | None, batch_size: int) -> Bank:
-        """Answer with the training inputs as the backbone sees them, computed once per weights."""
-        samples = self._source(data, "data=").train
-        if samples is None:
-            raise NoDataError("These data have no training part, so there are no neighbours.")
-        key = (fingerprint(self.backbone), resolve_precision(self.precision))
-        if self._bank is None or self._bank[:2] != (samples, key):
-            features, read = compute_features(self, samples, batch_size=batch_size)
-            bank = Bank.of(samples.ids, targets_of(samples), features, read)
-            self._bank = (samples, key, bank)
-        return self._bank[2]
+        bank = self._banks.get(self, train, batch_size=batch_size)
+        return evaluate_by_neighbors(self, bank, samples, k=k, batch_size=batch_size)
 
     def _neighbors(self, given: Inputs, k: int, data: Data | None, batch_size: int) -> Any:
         # Any: the kind of frame that came in, pandas or polars
-        bank = self._bank_of(data, batch_size)
+        train = self._source(data, "data=").train
+        bank = self._banks.get(self, train, batch_size=batch_size)
         embeddings = self._embed(given, batch_size)
-        similarities, positions = bank.nearest(torch.from_numpy(embeddings.values), k)
-        found, count = positions.flatten().tolist(), len(embeddings)
-        columns: dict[str, list[Any]] = {
-            "input": [id for id in embeddings.ids for _ in range(k)],
-            "rank": list(range(1, k + 1)) * count,
-            "neighbor": [bank.ids[place] for place in found],
-            "label": [self.classes[bank.targets[place]] for place in found],
-            "similarity": similarities.flatten().tolist(),
-        }
+        columns = neighbor_columns(bank, embeddings, k=k, classes=self.classes)
         return like(given.frame_kind, columns)
 
     def _predict(

@@ -85,10 +85,10 @@ def test_the_training_part_is_embedded_once_per_weights(tuned: ImageClassifier) 
 
     assert cost() == len(data.train) + num_test
     assert cost() == num_test
-    first = tuned._bank[2]
+    first = tuned._banks._bank
     tuned.finetune(epochs=1, strategy="full", lr=1e-3)
     assert cost() == len(data.train) + num_test
-    assert not torch.equal(tuned._bank[2].features, first.features)
+    assert not torch.equal(tuned._banks._bank.features, first.features)
     net.stem[0].weight.data.add_(0.1)
     assert cost() == len(data.train) + num_test
     tuned.finetune(epochs=1, strategy="freeze")
