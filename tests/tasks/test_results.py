@@ -115,6 +115,12 @@ def test_history_is_drawn() -> None:
     assert [line.get_label() for line in right.lines] == ["val/accuracy", "kept"]
 
 
+def test_history_without_validation_is_drawn() -> None:
+    left, right = History([{"epoch": 0, "train/loss": 1.0}]).plot().axes
+    assert left.get_legend() is not None
+    assert right.get_legend() is None
+
+
 def test_history_knows_its_best_row() -> None:
     rows = [{"epoch": 0, "val/accuracy": 0.9}, {"epoch": 1, "val/accuracy": 0.8}]
     assert History(rows, best_epoch=0).best is rows[0]
