@@ -99,7 +99,7 @@ class Conformal:
 
 def _kept_rank(place: int, num: int, size: int) -> int:
     """Answer with the rank among ``num`` scores, from 1, of the kept score at a place, from 1."""
-    return -(-place * num // size)  # rounded up, so that a set is never too small
+    return place * num // size
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:

@@ -233,6 +233,9 @@ def test_a_calibrated_task_answers_with_sets(unsure: ImageClassifier, tmp_path: 
     with pytest.raises(InvalidValueError, match=r"not calibrated.*task.calibrate\(\) first"):
         unsure.predict(paths, coverage=0.9)
     unsure.calibrate()
+    answers = unsure.predict(paths).probabilities
+    scores = np.sort(1 - answers[np.arange(12), unsure.data.val.targets])
+    assert unsure._conformal.scores == pytest.approx(scores.tolist(), abs=1e-5)
     rows = unsure.predict(paths, coverage=0.75)
     targets = [unsure.classes[target] for target in unsure.data.val.targets]
     held = [target in row.labels_set for row, target in zip(rows, targets, strict=True)]

@@ -13,7 +13,7 @@ import torch
 from mealkit import ImageClassifier, ImageData, Training
 from mealkit.errors import InvalidValueError, NoDataError, UnknownNameError
 from mealkit.tasks import CrossValidation, Evaluation
-from mealkit.tasks.cross_validation import make_folds, t_quantile
+from mealkit.tasks.cross_validation import fresh_copy, make_folds, t_quantile
 
 Make = Callable[..., ImageClassifier]
 
@@ -138,6 +138,19 @@ def test_the_only_picture_of_a_class_is_trained_on_and_never_scored(
         assert 0 in rest.train.targets
         assert 0 not in held.targets
     assert sum(len(held) for _, held in folds) == 24
+
+
+def test_a_copy_has_the_weights_and_nothing_in_common(make_task: Make) -> None:
+    task = make_task()
+    task.finetune(epochs=1, strategy="freeze")
+    task.precision = "32-true"
+    made = fresh_copy(task)
+    paths = list(task.data.test.ids)
+    assert np.array_equal(made.predict(paths).probabilities, task.predict(paths).probabilities)
+    assert made.precision == "32-true"
+    assert made.data is None
+    pairs = zip(made.parameters(), task.parameters(), strict=True)
+    assert all(ours is not theirs for ours, theirs in pairs)
 
 
 # The result.
