@@ -37,7 +37,7 @@ def test_no_row_is_validated_twice_and_groups_stay_together(photos: Path, make_t
     result = make_task().cross_validate(data, k=3, epochs=1, strategy="freeze")
     ids = [id for fold in result.folds for id in fold.ids]
     assert sorted(ids) == sorted(data.train.ids), "each once"
-    folds_of = {}
+    folds_of: dict[str, set[int]] = {}
     for number, fold in enumerate(result.folds):
         assert len(fold) == 12
         assert np.bincount(fold.targets).tolist() == [4, 4, 4]

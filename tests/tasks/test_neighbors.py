@@ -79,9 +79,9 @@ def test_the_training_part_is_embedded_once_per_weights(tuned: ImageClassifier) 
     num_test = len(data.test)
 
     def cost() -> int:
-        before = net.num_forwards
+        before = int(net.num_forwards)
         tuned.knn()
-        return net.num_forwards - before
+        return int(net.num_forwards) - before
 
     assert cost() == len(data.train) + num_test
     assert cost() == num_test
