@@ -459,7 +459,7 @@ def test_a_batch_is_shown_as_the_net_sees_it(make_task: Make) -> None:
     figure = task.show_batch(6)
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 6
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     task.preprocess.register_forward_hook(lambda module, args, out: seen.update(net=out[0]))
     data = copy.copy(task.data)
     data.batch_size = 6
