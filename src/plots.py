@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .errors import require
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .tasks import Evaluation, History
+    from .tasks.evaluation import Array
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -21,7 +24,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def plot_confusion(evaluation: Evaluation) -> Figure:
     """Draw a confusion matrix: shares of each true class, with the counts written in."""
-    names = evaluation.classes
+    names, counts = evaluation.classes, evaluation.confusion
     side = min(14.0, 3.0 + 0.45 * len(names))
     figure = _figure(side + 1, side)
     axes = figure.subplots()
@@ -35,12 +38,33 @@ def plot_confusion(evaluation: Evaluation) -> Figure:
     axes.set_title(f"accuracy {evaluation.metrics['accuracy']:.3f}")
     if len(names) <= 30:  # more do not fit into their cells
         for row, column in ((r, c) for r in range(len(names)) for c in range(len(names))):
-            count = int(evaluation.confusion[row, column])
+            count = int(counts[row, column])
             dark = shares.to_numpy()[row, column] > 0.5
             if count:
                 color = "white" if dark else "black"
                 axes.text(column, row, f"{count}", ha="center", va="center", color=color)
     figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def plot_reliability(evaluation: Evaluation) -> Figure:
+    """Draw accuracy over confidence, bin by bin, above the number of inputs in each."""
+    frame = evaluation.reliability_frame()
+    figure = _figure(4.6, 5.4)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    width = float(frame["upper"].iloc[0])
+    filled = frame[frame["count"] > 0]
+    above.bar(filled["lower"], filled["accuracy"], width, align="edge", edgecolor="white")
+    above.plot([0, 1], [0, 1], color="grey", linestyle=":", label="as sure as right")
+    above.plot(filled["confidence"], filled["accuracy"], "o", color="black", markersize=3)
+    above.set_ylabel("accuracy")
+    above.set_ylim(0, 1)
+    above.set_title(f"expected calibration error {evaluation.metrics['ece']:.3f}")
+    above.legend(loc="upper left")
+    below.bar(frame["lower"], frame["count"], width, align="edge", edgecolor="white")
+    below.set_ylabel("inputs")
+    below.set_xlabel("confidence: probability of the predicted class")
+    below.set_xlim(0, 1)
     return figure
 
 
@@ -60,5 +84,21 @@ def plot_history(history: History) -> Figure:
             axes.axvline(history.best_epoch + 1, color="grey", linestyle=":", label="kept")
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
+        if axes.lines:  # without validation there are no metrics, and matplotlib warns
+            axes.legend()
+    return figure
+
+
+def plot_pictures(pictures: Sequence[Array | None], titles: Sequence[str]) -> Figure:
+    """Draw pictures (H, W, 3) or (H, W) of values in [0, 1] in a grid; None leaves a gap."""
+    num_columns = math.ceil(math.sqrt(len(pictures)))
+    num_rows = math.ceil(len(pictures) / num_columns)
+    figure = _figure(2 * num_columns, 2.2 * num_rows)
+    grid = figure.subplots(num_rows, num_columns, squeeze=False).flatten()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, picture, title in zip(grid, pictures, titles, strict=False):
+        axes.set_title(title, fontsize=9)
+        if picture is not None:
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
     return figure

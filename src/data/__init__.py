@@ -8,7 +8,7 @@ from .images import ImageData
 from .inputs import Inputs, samples_from
 from .module import Data, EpochSampler, Loader
 from .report import Report
-from .samples import Fetch, Samples
+from .samples import Fetch, Samples, Subset
 from .text_samples import TextSamples
 from .texts import TextData
 
@@ -24,6 +24,7 @@ __all__ = [
     "Loader",
     "Report",
     "Samples",
+    "Subset",
     "TextData",
     "TextSamples",
     "samples_from",

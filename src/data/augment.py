@@ -68,6 +68,15 @@ def _shifted(size: int, draws: Tensor) -> Tensor:
     return last - (last - positions).abs()
 
 
+def views(images: Tensor) -> list[Tensor]:
+    """Answer with the views of pictures (B, C, H, W) that predictions are averaged over.
+
+    Each picture as it is, and flipped left to right: both have the size that the net was trained
+    at, whatever that is, and no pixel is lost.
+    """
+    return [images, images.flip(-1)]
+
+
 def chance(seed: int, epoch: int, index: Tensor, *, draw: int) -> Tensor:
     """Answer with a number in [0, 1) per index, (B,), that depends on the arguments alone.
 

@@ -269,7 +269,7 @@ class ImageData(Data):
     ) -> Self:
         named = dict(zip(cls._names, tables, strict=True))
         parts = build_parts(PICTURES, named, split=split, seed=seed, on_error=on_error)
-        return cls(
+        data = cls(
             spec=parts.spec,
             train=parts.samples["train"],
             val=parts.samples.get("val"),
@@ -277,6 +277,8 @@ class ImageData(Data):
             report=parts.report,
             seed=seed,
         )
+        data.keys = parts.keys
+        return data
 
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
         """Change the pictures of a training batch, as a pure function of (seed, epoch, index)."""

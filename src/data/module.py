@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -196,6 +197,10 @@ class Data(pl.LightningDataModule):
     batch_size: int | None = None
     """Rows in a training batch; None leaves the choice to `finetune`."""
 
+    keys: Sequence[str] | None = None
+    """What each training input is, its group or else its content: equal ones must not be split up.
+    None where the source does not know."""
+
     num_workers: int = 0
     """Loader processes. 0 reads in threads and needs no ``__main__`` guard in scripts."""
 
@@ -227,6 +232,13 @@ class Data(pl.LightningDataModule):
             if samples is not None:
                 samples.prepare(input_spec)
         self._ready = True
+
+    def with_train(self, samples: Samples) -> Self:
+        """Answer with the same data but for the training part."""
+        other = copy(self)
+        other.train, other.keys = samples, None
+        other.trainer, other._ready = None, False
+        return other
 
     def train_dataloader(self) -> Loader:
         """Batches of the training part, in an order decided by (seed, epoch)."""

@@ -52,11 +52,13 @@ class Parts:
         spec: What the data tell the net.
         samples: By the names "train", "val" and "test"; "train" is always there.
         report: What was found wrong.
+        keys: Of the training part: what each input is, its group or else its content.
     """
 
     spec: DataSpec
     samples: dict[str, Samples]
     report: Report
+    keys: list[str]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class _Checked:
     labels: list[Label]
     keys: list[str]
     groups: list[str] | None
+
+    @property
+    def together(self) -> list[str]:
+        """What each row is to a split: equal ones stay together."""
+        return self.keys if self.groups is None else self.groups
 
     def rows(self, rows: Sequence[int]) -> _Checked:
         return _Checked(
@@ -135,7 +142,8 @@ def build_parts(
         for name, part in parts.items()
     }
     _tell(form, samples, classes)
-    return Parts(form.spec(classes.names, parts["train"].inputs), samples, report)
+    spec = form.spec(classes.names, parts["train"].inputs)
+    return Parts(spec, samples, report, parts["train"].together)
 
 
 def _without_train(parts: Mapping[str, _Checked]) -> dict[str, _Checked]:
@@ -252,7 +260,7 @@ def _copies(parts: Mapping[str, _Checked]) -> Iterator[tuple[Place, Place]]:
 def _split(
     form: Form, train: _Checked, classes: Classes, report: Report, share: float, seed: int
 ) -> dict[str, _Checked]:
-    keys = train.keys if train.groups is None else train.groups
+    keys = train.together
     targets = classes.encode(train.labels, part="train", ids=train.ids).tolist()
     in_val = split_by_hash(keys, targets, share=share, seed=seed)
     distinct: dict[int, set[str]] = defaultdict(set)

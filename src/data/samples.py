@@ -53,6 +53,58 @@ class Samples(Protocol):
         """Say why an input listed in ``failed`` cannot be read."""
 
 
+class Subset:
+    """Some rows of samples, as samples of their own: positions count from 0 again.
+
+    Args:
+        samples: Where they come from, of any kind.
+        rows: Which ones, in their new order.
+    """
+
+    def __init__(self, samples: Samples, rows: Sequence[int]) -> None:
+        self._samples = samples
+        self._rows = list(rows)
+        self._place = {row: place for place, row in enumerate(self._rows)}
+        self._targets = None if samples.targets is None else samples.targets[self._rows]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """A name per input."""
+        ids = self._samples.ids
+        return [ids[row] for row in self._rows]
+
+    @property
+    def targets(self) -> Tensor | None:
+        """What is to be predicted; None where it is not known."""
+        return self._targets
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """How long each input is; None where all are of one size."""
+        lengths = self._samples.lengths
+        return None if lengths is None else lengths[self._rows]
+
+    def prepare(self, input_spec: InputSpec) -> None:
+        """Tell the samples below what the backbone wants to see."""
+        self._samples.prepare(input_spec)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Fetch inputs by their new positions."""
+        batch = self._samples.__getitems__([self._rows[index] for index in indices])
+        for name in ("index", "failed"):
+            if name in batch:
+                places = [self._place[row] for row in batch[name].tolist()]
+                batch[name] = torch.tensor(places, dtype=torch.int64)
+        return batch
+
+    def why(self, index: int) -> str:
+        """Say why an input listed in ``failed`` cannot be read."""
+        return self._samples.why(self._rows[index])
+
+
 class Fetch:
     """The dataset a loader sees: samples, or the features that a frozen backbone made of them.
 

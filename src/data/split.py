@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from ..errors import InvalidValueError
@@ -49,6 +49,48 @@ def split_by_hash(
         if members <= chosen:
             chosen.remove(max(members, key=rank.__getitem__))
     return [key in chosen for key in keys]
+
+
+def folds_by_hash(keys: Sequence[str], targets: Sequence[int], *, k: int, seed: int) -> list[int]:
+    """Deal items out to folds of equal classes, as a pure function of the set of items.
+
+    Keys come in the order of their hashes, and each goes to the fold with the fewest items of its
+    class. Unlike in `split_by_hash`, items that are added may move others: folds of one size, with
+    all classes in each, are worth more here than folds that stay. Items with the same key stay
+    together. A key without which a class would not be trained on is in no fold.
+
+    Args:
+        keys: What each item is: the digest of its content, or its group.
+        targets: The class of each item.
+        k: Number of folds.
+        seed: Another seed gives other folds.
+
+    Returns:
+        The fold of each item, from 0; -1 for none.
+
+    Raises:
+        InvalidValueError: There are fewer than two folds, or fewer keys to deal out than folds.
+    """
+    classes: dict[str, Counter[int]] = defaultdict(Counter)
+    members: dict[int, set[str]] = defaultdict(set)
+    for key, target in zip(keys, targets, strict=True):
+        classes[key][target] += 1
+        members[target].add(key)
+    needed = {key for some in members.values() if len(some) == 1 for key in some}
+    dealt = sorted(classes.keys() - needed, key=lambda key: (_fraction(key, seed), key))
+    if not 2 <= k <= len(dealt):
+        raise InvalidValueError(
+            f"k={k}: expected at least 2 folds, and at most the {len(dealt):,} different inputs or "
+            "groups whose classes are in others, too."
+        )
+    of_class: list[Counter[int]] = [Counter() for _ in range(k)]
+    fold_of = dict.fromkeys(needed, -1)
+    for key in dealt:
+        main = max(classes[key], key=lambda target: (classes[key][target], -target))
+        fold = min(range(k), key=lambda fold: (of_class[fold][main], of_class[fold].total(), fold))
+        of_class[fold] += classes[key]
+        fold_of[key] = fold
+    return [fold_of[key] for key in keys]
 
 
 def _fraction(key: str, seed: int) -> float:

@@ -292,7 +292,7 @@ class TextData(Data):
         )
         if not isinstance(parts.spec, TextDataSpec):
             raise NoDataError(f"Expected texts, got {parts.spec.kind}.")
-        return cls(
+        data = cls(
             spec=parts.spec,
             train=parts.samples["train"],
             val=parts.samples.get("val"),
@@ -300,6 +300,8 @@ class TextData(Data):
             report=parts.report,
             seed=seed,
         )
+        data.keys = parts.keys
+        return data
 
     @property
     def sees(self) -> str:

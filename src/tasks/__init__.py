@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .calibration import Calibration
 from .contrastive import Contrastive
+from .cross_validation import CrossValidation
 from .explain import Explanation
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
@@ -22,7 +24,9 @@ TASKS: dict[str, type[Task]] = {
 __all__ = [
     "STRATEGIES",
     "TASKS",
+    "Calibration",
     "Contrastive",
+    "CrossValidation",
     "Embeddings",
     "Evaluation",
     "Explanation",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from ..errors import NoDataError, UnreadableError
-from .results import Embeddings, Evaluation, Predictions
+from .evaluation import Evaluation, calibration_error, log_losses
+from .results import Embeddings, Predictions
 from .running import run
 
 if TYPE_CHECKING:
@@ -36,23 +36,33 @@ def class_metrics(num_classes: int) -> MetricCollection:
 
 
 def predict_classes(
-    task: Task, samples: Samples, *, batch_size: int, frame_kind: FrameKind = "pandas"
+    task: Task,
+    samples: Samples,
+    *,
+    batch_size: int,
+    frame_kind: FrameKind = "pandas",
+    views: Callable[[Batch], list[Batch]] | None = None,
 ) -> Predictions:
-    """Run a classifier over samples; what cannot be read gets an error row."""
-    shape = (len(samples), len(task.spec.classes))
-    probabilities = np.full(shape, np.nan, dtype=np.float32)
-    unread = set(range(len(samples)))
-    for part in run(
-        task, samples, lambda batch: task.predict_step(batch, 0), batch_size=batch_size
-    ):
-        rows = part["index"].numpy()
-        probabilities[rows] = part["probabilities"].numpy()
-        unread.difference_update(rows.tolist())
-    errors = {row: samples.why(row) for row in sorted(unread)}
+    """Run a classifier over samples; what cannot be read gets an error row.
+
+    Args:
+        task: The classifier.
+        samples: Its inputs.
+        batch_size: Inputs computed at a time.
+        frame_kind: The kind of data frame that the answer becomes.
+        views: Makes of a batch on the device several, whose probabilities are averaged.
+    """
+
+    def compute(batch: Batch) -> Tensor:
+        seen = [batch] if views is None else views(batch)
+        return torch.stack([task.predict_step(one, 0)["probabilities"] for one in seen]).mean(0)
+
+    classes = task.spec.classes
+    values, read = compute_rows(task, samples, compute, width=len(classes), batch_size=batch_size)
+    errors = {row: samples.why(row) for row in (~read).nonzero().flatten().tolist()}
     if errors:
         _log.warning(f"{len(errors):,} of {len(samples):,} inputs cannot be read.")
-    ids = tuple(samples.ids)
-    return Predictions(ids, task.spec.classes, probabilities, errors, frame_kind)
+    return Predictions(tuple(samples.ids), classes, values.numpy(), errors, frame_kind)
 
 
 def evaluate_classes(task: Task, samples: Samples, *, batch_size: int) -> Evaluation:
@@ -61,28 +71,49 @@ def evaluate_classes(task: Task, samples: Samples, *, batch_size: int) -> Evalua
     Raises:
         NoDataError: They have no labels.
     """
-    targets = samples.targets
-    if targets is None:
-        raise NoDataError("These inputs have no labels to score against.")
+    targets = targets_of(samples)
     predictions = predict_classes(task, samples, batch_size=batch_size)
     return to_evaluation(predictions, targets)
 
 
+def compute_logits(task: Task, samples: Samples, *, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Answer with what the head says of the readable ones of labelled samples, and their targets.
+
+    Raises:
+        NoDataError: They have no labels, or not one can be read.
+    """
+    targets, width = targets_of(samples), len(task.spec.classes)
+    logits, read = compute_rows(task, samples, task, width=width, batch_size=batch_size)
+    if not bool(read.any()):
+        raise NoDataError("Not one of the inputs to calibrate on can be read.")
+    return logits[read], targets[read]
+
+
+def targets_of(samples: Samples) -> Tensor:
+    """Answer with the true class positions of samples, (N,).
+
+    Raises:
+        NoDataError: They have no labels.
+    """
+    if samples.targets is None:
+        raise NoDataError("These inputs have no labels to score against.")
+    return samples.targets
+
+
 def to_evaluation(predictions: Predictions, targets: Tensor) -> Evaluation:
     """Compare predictions with the true class positions, (N,)."""
-    num_classes = len(predictions.classes)
-    read = torch.tensor([row not in predictions.errors for row in range(len(targets))])
-    probabilities, targets = torch.from_numpy(predictions.probabilities)[read], targets[read]
-    if not len(targets):
+    read = [row for row in range(len(targets)) if row not in predictions.errors]
+    if not read:
         raise NoDataError("Not one of the inputs to score can be read.")
-    metrics = class_metrics(num_classes)
-    metrics.update(probabilities, targets)
+    probabilities, known = predictions.probabilities[read], targets[read].numpy()
+    metrics = class_metrics(len(predictions.classes))
+    metrics.update(torch.from_numpy(probabilities), targets[read])
     values = {name: float(value) for name, value in metrics.compute().items()}
-    tiny = torch.finfo(torch.float32).tiny
-    values["loss"] = float(functional.nll_loss(probabilities.clamp_min(tiny).log(), targets))
-    flat = targets * num_classes + probabilities.argmax(1)
-    counts = torch.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
-    return Evaluation(values, predictions.classes, counts.numpy(), int((~read).sum()))
+    values["loss"] = float(log_losses(probabilities, known).mean())
+    values["ece"] = calibration_error(probabilities, known)
+    ids = tuple(predictions.inputs[row] for row in read)
+    num_unreadable = len(targets) - len(read)
+    return Evaluation(values, predictions.classes, ids, known, probabilities, num_unreadable)
 
 
 def embed_samples(task: Task, samples: Samples, *, batch_size: int) -> Embeddings:
@@ -91,20 +122,50 @@ def embed_samples(task: Task, samples: Samples, *, batch_size: int) -> Embedding
     Raises:
         UnreadableError: One of them cannot be read.
     """
-
-    def compute(batch: Batch) -> dict[str, Tensor]:
-        return {"index": batch["index"], "features": task.features(batch).float()}
-
-    values = np.zeros((len(samples), task.backbone.num_features), dtype=np.float32)
-    unread = set(range(len(samples)))
-    for part in run(task, samples, compute, batch_size=batch_size):
-        rows = part["index"].numpy()
-        values[rows] = part["features"].numpy()
-        unread.difference_update(rows.tolist())
+    values, read = compute_features(task, samples, batch_size=batch_size)
+    unread = (~read).nonzero().flatten().tolist()
     if unread:
-        first = min(unread)
+        first = unread[0]
         raise UnreadableError(
             f"{len(unread):,} of {len(samples):,} inputs cannot be read; the first is "
             f"{samples.ids[first]}: {samples.why(first)}. Leave them out to embed the others."
         )
-    return Embeddings(values, tuple(samples.ids))
+    return Embeddings(values.numpy(), tuple(samples.ids))
+
+
+def compute_features(task: Task, samples: Samples, *, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Answer with the features of samples, (N, F), and which of them could be read, (N,)."""
+    width = task.backbone.num_features
+    return compute_rows(task, samples, task.features, width=width, batch_size=batch_size)
+
+
+def compute_rows(
+    task: Task,
+    samples: Samples,
+    compute: Callable[[Batch], Tensor],
+    *,
+    width: int,
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Compute a row of numbers of every input, in eval mode on the best device.
+
+    Args:
+        task: What computes.
+        samples: Its inputs, N of them.
+        compute: Turns a batch into rows, (B, width).
+        width: Numbers in a row.
+        batch_size: Inputs computed at a time.
+
+    Returns:
+        Rows in fp32 on the CPU, (N, width), NaN for what could not be read; and what could, (N,).
+    """
+
+    def answer(batch: Batch) -> dict[str, Tensor]:
+        return {"index": batch["index"], "rows": compute(batch).float()}
+
+    values = torch.full((len(samples), width), torch.nan)
+    read = torch.zeros(len(samples), dtype=torch.bool)
+    for part in run(task, samples, answer, batch_size=batch_size):
+        values[part["index"]] = part["rows"]
+        read[part["index"]] = True
+    return values, read

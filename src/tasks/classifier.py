@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
+from ..data.frames import like
 from ..data.inputs import Inputs
-from ..data.module import Data
+from ..data.module import BATCH_SIZE, Data
 from ..data.samples import Samples
 from ..errors import ClassError, InvalidValueError, NoDataError, UnreadableError
-from ..specs import DataSpec
-from .classification import class_metrics, embed_samples, evaluate_classes, predict_classes
+from ..specs import Batch, DataSpec
+from .calibration import Calibration, Conformal, compare, fit_temperature
+from .classification import (
+    class_metrics,
+    compute_logits,
+    embed_samples,
+    evaluate_classes,
+    predict_classes,
+)
+from .cross_validation import CrossValidation, fresh_copy, make_folds
+from .neighbors import BankCache, evaluate_by_neighbors, neighbor_columns
 from .objectives import Supervised
 from .results import Embeddings, Evaluation, Predictions
+from .strategies import Strategy
 from .task import Task
+from .training import Training
+
+_log = logging.getLogger("mealkit")
 
 
 class Classifier(Task):
@@ -47,6 +63,9 @@ class Classifier(Task):
             metrics=class_metrics(num_classes),
         )
         self._dropout = dropout
+        self.temperature = 1.0  # the logits are divided by it; calibrate() sets it
+        self._conformal: Conformal | None = None
+        self._banks = BankCache()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -55,18 +74,68 @@ class Classifier(Task):
 
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
-        return {"dropout": self._dropout}
+        conformal = None if self._conformal is None else asdict(self._conformal)
+        return {
+            "dropout": self._dropout,
+            "temperature": self.temperature,
+            "conformal": conformal,
+        }
 
     @classmethod
     def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
         """Build the task that was saved with these settings."""
         build: Any = cls  # Any: subclasses take the backbone first, and their classes by name
         task: Self = build(backbone, classes=spec.classes, dropout=settings["dropout"])
+        # Tasks that were saved before there was calibration have neither.
+        task.temperature = settings.get("temperature", 1.0)
+        if (saved := settings.get("conformal")) is not None:
+            task._conformal = Conformal(tuple(saved["scores"]), saved["num_inputs"])
         return task
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Turn logits (B, K) into probabilities."""
-        return output.float().softmax(1)
+        """Turn logits (B, K) into probabilities, at the task's temperature."""
+        return (output.float() / self.temperature).softmax(1)
+
+    def setup(self, stage: str) -> None:
+        """Forget the calibration ahead of training, also by a Trainer of the user's own."""
+        super().setup(stage)
+        if stage != "fit":
+            return
+        if self._conformal is not None and self.trainer.is_global_zero:
+            _log.info(
+                f"Training moves the logits: the temperature {self.temperature:.3g} is 1 again, "
+                "and prediction sets are gone. Call task.calibrate() afterwards."
+            )
+        self.temperature, self._conformal = 1.0, None
+
+    def calibrate(self, data: Data | None = None, *, batch_size: int = BATCH_SIZE) -> Calibration:
+        """Learn from the validation part how sure to be; the labels stay as they are.
+
+        Fits one temperature that all logits are divided by (Guo et al. 2017, arXiv:1706.04599), and
+        keeps what ``predict(coverage=)`` needs. Both are saved with the task. Training part and
+        test part are not looked at, so `evaluate` on a test part says whether it helped. `finetune`
+        takes it back.
+
+        Args:
+            data: Whose validation part is used; None for the data this task was made from.
+            batch_size: Inputs computed at a time.
+
+        Returns:
+            The temperature, with calibration error and loss before and after.
+
+        Raises:
+            NoDataError: There is no validation part, or nothing of it can be read.
+        """
+        source = self._source(data, "task.calibrate(data)")
+        if source.val is None:
+            raise NoDataError(
+                "These data have no validation part, and calibration must not see what was trained "
+                "on. Give one with val=, or leave split= above 0."
+            )
+        logits, targets = compute_logits(self, source.val, batch_size=batch_size)
+        self.temperature = fit_temperature(logits, targets)
+        self._conformal = Conformal.of(self.probabilities(logits), targets)
+        return compare(logits, targets, self.temperature)
 
     def set_head(self, weight: Tensor, bias: Tensor) -> None:
         """Take over a head that was solved on features of the frozen backbone."""
@@ -74,16 +143,145 @@ class Classifier(Task):
             raise InvalidValueError(f"Expected a linear head, got {type(self.head).__name__}.")
         _fill_head(self.head, weight, bias)
 
-    def _predict(self, given: Inputs, batch_size: int) -> Predictions:
+    def cross_validate(
+        self,
+        data: Data | None = None,
+        *,
+        k: int = 5,
+        epochs: int | None = None,
+        strategy: str | Strategy | None = None,
+        lr: float | None = None,
+        batch_size: int | None = None,
+        training: Training | None = None,
+    ) -> CrossValidation:
+        """Train a copy of this task k times, and score each on the fold it was not trained on.
+
+        Folds are made of the training part, with equal shares of each class. Copies of an input and
+        inputs of one group stay together. Each copy starts from the weights the task has now and
+        sees the validation part as in `finetune`, to choose its best epoch. The test part is not
+        looked at, and the task stays as it is.
+
+        Args:
+            data: Whose training part is used; None for the data this task was made from.
+            k: Number of folds.
+            epochs: As in `finetune`, like all below.
+            strategy: Which part of the backbone trains when.
+            lr: Peak learning rate.
+            batch_size: Rows in a training batch.
+            training: The settings changed once in a while.
+
+        Raises:
+            NoDataError: There is no training part.
+            InvalidValueError: It is too small for k folds, or arguments do not fit.
+        """
+        source = self._source(data, "task.cross_validate(data)")
+        if not self.head_is_fresh:
+            _log.warning(
+                "This task has been trained before. If that was on these data, every fold has been "
+                "seen, and the scores are too good: cross-validate a new task."
+            )
+        evaluations = []
+        for fold, (rest, held) in enumerate(make_folds(source, k)):
+            _log.info(
+                f"Fold {fold + 1} of {k}: {len(rest.train or ()):,} train, {len(held):,} held."
+            )
+            task = fresh_copy(self)
+            task.finetune(
+                rest,
+                epochs=epochs,
+                strategy=strategy,
+                lr=lr,
+                batch_size=batch_size,
+                training=training,
+            )
+            evaluations.append(task._evaluate(held, BATCH_SIZE))
+        return CrossValidation(tuple(evaluations))
+
+    def knn(
+        self, data: Data | None = None, *, k: int = 10, batch_size: int = BATCH_SIZE
+    ) -> Evaluation:
+        """Score a classifier that asks the nearest training inputs, and not the head.
+
+        The features of the backbone are compared by cosine; neighbours vote with the weight
+        exp(similarity / 0.07), as in Wu et al. 2018 (arXiv:1805.01978). It says how good the
+        features are by themselves. The probabilities are shares of the votes: 0 for a class without
+        a neighbour, which makes ``loss`` large.
+
+        Args:
+            data: Whose training part is asked, and whose test part is scored, else the validation
+                part; None for the data this task was made from.
+            k: Neighbours that vote.
+            batch_size: Inputs computed at a time.
+
+        Raises:
+            NoDataError: There is nothing to ask or to score.
+            InvalidValueError: There are fewer training inputs than k.
+        """
+        train = self._source(data, "task.knn(data)").train
+        samples = self._part_to_score(data)
+        bank = self._banks.get(self, train, batch_size=batch_size)
+        return evaluate_by_neighbors(self, bank, samples, k=k, batch_size=batch_size)
+
+    def _neighbors(self, given: Inputs, k: int, data: Data | None, batch_size: int) -> Any:
+        # Any: the kind of frame that came in, pandas or polars
+        train = self._source(data, "data=").train
+        bank = self._banks.get(self, train, batch_size=batch_size)
+        embeddings = self._embed(given, batch_size)
+        columns = neighbor_columns(bank, embeddings, k=k, classes=self.classes)
+        return like(given.frame_kind, columns)
+
+    def _predict(
+        self,
+        given: Inputs,
+        batch_size: int,
+        *,
+        abstain: float | None = None,
+        coverage: float | None = None,
+        tta: bool = False,
+    ) -> Predictions:
+        if abstain is not None and not 0 < abstain <= 1:
+            raise InvalidValueError(f"abstain={abstain}: expected a probability in (0, 1].")
+        if tta and coverage is not None:
+            raise InvalidValueError(
+                "coverage= beside tta=True: calibrate() measured what sets must hold without tta, "
+                "so nobody knows with it. Leave one of them out."
+            )
+        set_score = None if coverage is None else self._set_score(coverage)
         predictions = predict_classes(
-            self, given.samples, batch_size=batch_size, frame_kind=given.frame_kind
+            self,
+            given.samples,
+            batch_size=batch_size,
+            frame_kind=given.frame_kind,
+            views=self._views() if tta else None,
         )
+        predictions = replace(predictions, abstain=abstain, set_score=set_score)
         if given.single and predictions.errors:
             reason = predictions.errors[0]
             raise UnreadableError(
                 f"{predictions.inputs[0]} cannot be read: {reason}.", reason=reason
             )
         return predictions
+
+    def _views(self) -> Callable[[Batch], list[Batch]]:
+        """Answer with what makes of a batch the views that ``tta=True`` averages over.
+
+        Kinds of input that can be looked at in several ways say here in which.
+
+        Raises:
+            InvalidValueError: Inputs of this kind look one way only.
+        """
+        raise InvalidValueError(
+            f"tta=True: inputs of {type(self).__name__} have no further views to average over. "
+            "Leave it out."
+        )
+
+    def _set_score(self, coverage: float) -> float:
+        if self._conformal is None:
+            raise InvalidValueError(
+                f"coverage={coverage}: this task is not calibrated, so nobody knows how large its "
+                "sets must be. Call task.calibrate() first; it needs a validation part."
+            )
+        return self._conformal.highest_score(coverage)
 
     def _embed(self, given: Inputs, batch_size: int) -> Embeddings:
         return embed_samples(self, given.samples, batch_size=batch_size)
@@ -93,17 +291,21 @@ class Classifier(Task):
 
     def _part_to_score(self, data: Data | None) -> Samples:
         """Answer with the test part of data, else with their validation part."""
-        source = self.data if data is None else data
-        if source is None:
-            raise NoDataError(
-                "This task has no data: saved tasks do not carry any. Say what to score: "
-                "task.evaluate(data)."
-            )
-        self.check_data(source)
+        source = self._source(data, "task.evaluate(data)")
         samples = source.test if source.test is not None else source.val
         if samples is None:
             raise NoDataError("These data have neither a test nor a validation part to score.")
         return samples
+
+    def _source(self, data: Data | None, call: str) -> Data:
+        """Answer with the data to look at, once it is known that they fit."""
+        source = self.data if data is None else data
+        if source is None:
+            raise NoDataError(
+                f"This task has no data: saved tasks do not carry any. Say what to look at: {call}."
+            )
+        self.check_data(source)
+        return source
 
 
 def _linear_head(num_features: int, num_classes: int, *, dropout: float) -> nn.Sequential:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, create
 from ..data import Data, ImageData, samples_from
+from ..data.augment import views
 from ..data.inputs import labelled_from
 from ..data.module import BATCH_SIZE
 from ..data.sources import OnError
 from ..errors import InvalidValueError
-from ..specs import ImageDataSpec, ImageSpec
+from ..specs import Batch, ImageDataSpec, ImageSpec
 from .classifier import Classifier, check_classes, check_untouched
+from .pictures import predicted_pictures, training_pictures
 from .results import Embeddings, Evaluation, Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
 """15.6 M parameters. Chosen by timm's published ImageNet table (results-imagenet.csv: 82.3 % top-1,
@@ -369,6 +374,9 @@ class ImageClassifier(Classifier):
         *,
         image: str | None = None,
         batch_size: int = BATCH_SIZE,
+        abstain: float | None = None,
+        coverage: float | None = None,
+        tta: bool = False,
     ) -> Predictions:
         """Label pictures.
 
@@ -377,6 +385,12 @@ class ImageClassifier(Classifier):
                 data frame with a column of paths.
             image: The column of a data frame.
             batch_size: Pictures computed at a time.
+            abstain: Give no label where the most probable class is less probable than this.
+            coverage: Add the set of classes that holds the true one this often, on pictures like
+                those of the validation part (split conformal prediction, Sadinle et al. 2019,
+                arXiv:1609.00451); needs `calibrate`.
+            tta: Average the probabilities of each picture and of its mirror image: twice the work,
+                and wrong where left and right mean something.
 
         Returns:
             One row per input, in input order. Among several inputs, one that cannot be read gets
@@ -385,8 +399,13 @@ class ImageClassifier(Classifier):
         Raises:
             UnreadableError: The one input cannot be read.
             NoDataError: There are no inputs.
+            InvalidValueError: Sets are asked for and the task is not calibrated; or with tta.
         """
-        return self._predict(samples_from(inputs, image=image), batch_size)
+        given = samples_from(inputs, image=image)
+        return self._predict(given, batch_size, abstain=abstain, coverage=coverage, tta=tta)
+
+    def _views(self) -> Callable[[Batch], list[Batch]]:
+        return lambda batch: [{**batch, "image": images} for images in views(batch["image"])]
 
     def embed(
         self,
@@ -407,6 +426,37 @@ class ImageClassifier(Classifier):
         """
         return self._embed(samples_from(inputs, image=image), batch_size)
 
+    def neighbors(
+        self,
+        inputs: Any,  # Any: as in predict
+        *,
+        k: int = 5,
+        data: ImageData | None = None,
+        image: str | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Any:  # Any: a frame of the kind that came in, pandas or polars
+        """Find the training pictures that look most alike to the backbone.
+
+        Their features are computed once and kept in memory until the weights change.
+
+        Args:
+            inputs: As in `predict`.
+            k: Neighbours of each input.
+            data: Whose training part is searched; None for the data this task was made from.
+            image: The column of a data frame.
+            batch_size: Pictures computed at a time.
+
+        Returns:
+            A frame of k rows per input, the nearest first: ``input``, ``rank`` from 1, ``neighbor``
+            (the id of a training picture), its ``label``, and the cosine ``similarity``.
+
+        Raises:
+            UnreadableError: An input cannot be read.
+            NoDataError: There is no training part to search.
+            InvalidValueError: There are fewer training pictures than k.
+        """
+        return self._neighbors(samples_from(inputs, image=image), k, data, batch_size)
+
     def evaluate(
         self, data: str | Path | ImageData | None = None, *, batch_size: int = BATCH_SIZE
     ) -> Evaluation:
@@ -424,3 +474,43 @@ class ImageClassifier(Classifier):
         if isinstance(data, str | Path):
             return self._evaluate(labelled_from(data, classes=self.classes), batch_size)
         return self._evaluate(self._part_to_score(data), batch_size)
+
+    # Pictures.
+
+    def show_batch(self, n: int = 9, *, data: ImageData | None = None) -> Figure:
+        """Draw training pictures as the net sees them, with their classes (``mealkit[plots]``).
+
+        They are resized, cropped and augmented as in the first epoch that trains the backbone, and
+        normalised and back again.
+
+        Args:
+            n: How many pictures.
+            data: Whose training part is shown; None for the data this task was made from.
+
+        Raises:
+            NoDataError: There is no training part.
+        """
+        from ..plots import plot_pictures
+
+        return plot_pictures(*training_pictures(self, self._source(data, "data="), n))
+
+    def show_predictions(
+        self,
+        inputs: Any,  # Any: as in predict
+        *,
+        n: int = 9,
+        image: str | None = None,
+    ) -> Figure:
+        """Draw pictures as the net sees them, with their predicted labels (``mealkit[plots]``).
+
+        Args:
+            inputs: As in `predict`.
+            n: How many of them are predicted and drawn, from the first on.
+            image: The column of a data frame.
+
+        Raises:
+            UnreadableError: The one input cannot be read. Among several it leaves a gap.
+        """
+        from ..plots import plot_pictures
+
+        return plot_pictures(*predicted_pictures(self, samples_from(inputs, image=image), n))

@@ -11,11 +11,13 @@ import pandas as pd
 
 from ..data.frames import FrameKind, like
 from ..errors import InvalidValueError
+from .evaluation import Array
+from .evaluation import Evaluation as Evaluation  # it is a result, too
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = np.ndarray[Any, np.dtype[Any]]  # Any: shapes are said in docstrings
+_MORE_COLUMNS = ("abstained", "set", "error")
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,13 @@ class Prediction:
 
     Args:
         input: The id of the input: its path, its row, its position.
-        label: The most probable class; None where the input could not be read.
-        probability: Of that class, in [0, 1]; NaN where the input could not be read.
+        label: The most probable class; None where the task abstained or could not read the input.
+        probability: Of the most probable class, in [0, 1]; NaN where the input could not be read.
         probabilities: Of every class, by name.
         error: Why the input could not be read; None where it could.
+        abstained: Whether no class was probable enough for ``predict(abstain=)``.
+        labels_set: Classes that together hold the true one as often as ``predict(coverage=)`` asks,
+            the most probable first; None where sets were not asked for, or without the input.
     """
 
     input: str
@@ -35,6 +40,8 @@ class Prediction:
     probability: float
     probabilities: Mapping[str, float]
     error: str | None = None
+    abstained: bool = False
+    labels_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +54,9 @@ class Predictions:
         probabilities: (N, K), float32; rows of unreadable inputs are NaN.
         errors: Why inputs could not be read, by position; empty where all could.
         frame_kind: The kind of data frame that came in and goes out.
+        abstain: Below which probability no label is given; None for always a label.
+        set_score: Up to which score, 1 minus its probability, a class belongs to the set of an
+            input; None for no sets.
 
     Example:
         >>> import numpy as np
@@ -60,10 +70,12 @@ class Predictions:
     probabilities: Array
     errors: Mapping[int, str] = field(default_factory=dict)
     frame_kind: FrameKind = "pandas"
+    abstain: float | None = None
+    set_score: float | None = None
 
     @property
     def labels(self) -> list[str | None]:
-        """The most probable class of every input; None where it could not be read."""
+        """The label of every input; None where the task abstained or could not read the input."""
         return [row.label for row in self]
 
     def __len__(self) -> int:
@@ -84,7 +96,23 @@ class Predictions:
             error = self.errors[position]
             return Prediction(self.inputs[position], None, float("nan"), named, error)
         best = int(values.argmax())
-        return Prediction(self.inputs[position], self.classes[best], float(values[best]), named)
+        abstained = self.abstain is not None and bool(values[best] < self.abstain)
+        return Prediction(
+            self.inputs[position],
+            None if abstained else self.classes[best],
+            float(values[best]),
+            named,
+            abstained=abstained,
+            labels_set=self._set(values),
+        )
+
+    def _set(self, values: Array) -> tuple[str, ...] | None:
+        if self.set_score is None:
+            return None
+        order = np.argsort(-values, kind="stable")
+        # The most probable class always belongs to it: a set of none would say nothing.
+        num = max(1, int((1 - values <= np.float32(self.set_score)).sum()))
+        return tuple(self.classes[place] for place in order[:num])
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[position] for position in range(len(self)))
@@ -92,10 +120,37 @@ class Predictions:
     def to_frame(self) -> Any:  # Any: the kind of frame that came in, pandas or polars
         """Answer with the columns input, label, probability and one per class.
 
-        A column ``error`` follows where an input could not be read. The frame is of the kind that
+        Where asked for, ``abstained`` and ``set`` (a list of labels) stand before the classes. A
+        column ``error`` follows where an input could not be read. The frame is of the kind that
         was predicted on, pandas for everything else.
         """
         return like(self.frame_kind, self._columns())
+
+    def top_k(self, k: int) -> Any:  # Any: as in to_frame
+        """Answer with the k most probable classes of each input, one row per input.
+
+        Returns:
+            A frame with the columns ``input``, ``label_1``, ``probability_1``, ``label_2`` and so
+            on; an input that could not be read has neither labels nor probabilities.
+
+        Raises:
+            InvalidValueError: There are not that many classes.
+        """
+        if not 1 <= k <= len(self.classes):
+            raise InvalidValueError(
+                f"k={k}: expected at least 1 and at most the {len(self.classes)} classes."
+            )
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        columns: dict[str, list[Any]] = {"input": list(self.inputs)}
+        for rank in range(k):
+            best = order[:, rank]
+            columns[f"label_{rank + 1}"] = [
+                None if row in self.errors else self.classes[place]
+                for row, place in enumerate(best)
+            ]
+            values = self.probabilities[np.arange(len(self)), best]
+            columns[f"probability_{rank + 1}"] = values.tolist()
+        return like(self.frame_kind, columns)
 
     def _columns(self) -> dict[str, list[Any]]:
         rows = list(self)
@@ -104,26 +159,35 @@ class Predictions:
             "label": [row.label for row in rows],
             "probability": [row.probability for row in rows],
         }
+        if self.abstain is not None:
+            columns["abstained"] = [row.abstained for row in rows]
+        if self.set_score is not None:
+            sets = [row.labels_set for row in rows]
+            columns["set"] = [None if one is None else list(one) for one in sets]
         for position, name in enumerate(self.classes):
             # A class called like one of the columns keeps its name with a mark behind it.
-            unique = f"{name} (class)" if name in (*columns, "error") else name
+            unique = f"{name} (class)" if name in (*columns, *_MORE_COLUMNS) else name
             columns[unique] = self.probabilities[:, position].tolist()
         if self.errors:
             columns["error"] = [row.error for row in rows]
         return columns
 
     def __repr__(self) -> str:
-        shown = [
-            f"  {row.input}: {row.label} ({row.probability:.3f})"
-            if row.error is None
-            else f"  {row.input}: not readable, {row.error}"
-            for row in self[:10]
-        ]
+        shown = [f"  {row.input}: {_in_words(row)}" for row in self[:10]]
         more = [f"  ... {len(self) - 10:,} more"] if len(self) > 10 else []
         return "\n".join([f"Predictions of {len(self):,} inputs:", *shown, *more])
 
     def _repr_html_(self) -> str:
         return str(pd.DataFrame(self._columns()).head(20).to_html(index=False, max_cols=8))
+
+
+def _in_words(row: Prediction) -> str:
+    if row.error is not None:
+        return f"not readable, {row.error}"
+    best = max(row.probabilities, key=row.probabilities.__getitem__)
+    words = f"unsure, {best} at best" if row.abstained else best
+    one_of = "" if row.labels_set is None else f", one of {', '.join(row.labels_set)}"
+    return f"{words} ({row.probability:.3f}){one_of}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,58 +212,6 @@ class Embeddings:
 
     def __repr__(self) -> str:
         return f"Embeddings of {len(self):,} inputs, {self.values.shape[1]} features each"
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """How well a task does on labelled inputs.
-
-    Args:
-        metrics: Plain names to plain numbers: ``accuracy``, ``macro_f1``, ``loss``.
-        classes: Names of the classes, K of them.
-        confusion: (K, K) counts; rows are the true classes, columns the predicted ones.
-        num_unreadable: Inputs that could not be read and are in no number above.
-    """
-
-    metrics: Mapping[str, float]
-    classes: tuple[str, ...]
-    confusion: Array
-    num_unreadable: int = 0
-
-    def to_frame(self) -> pd.DataFrame:
-        """Answer with precision, recall, F1 and number of inputs, one row per class.
-
-        A class that was never predicted has precision 0, one without inputs has recall NaN.
-        """
-        right = np.diag(self.confusion).astype(float)
-        predicted, true = self.confusion.sum(0), self.confusion.sum(1)
-        with np.errstate(invalid="ignore"):
-            precision = np.where(predicted > 0, right / np.maximum(predicted, 1), 0.0)
-            recall = np.where(true > 0, right / np.maximum(true, 1), np.nan)
-        f1 = 2 * right / np.maximum(predicted + true, 1)
-        columns = {"precision": precision, "recall": recall, "f1": f1, "support": true}
-        return pd.DataFrame(columns, index=pd.Index(self.classes, name="class"))
-
-    def confusion_frame(self) -> pd.DataFrame:
-        """Answer with the confusion matrix under its names, true classes down, predicted across."""
-        across = pd.Index(self.classes, name="predicted")
-        return pd.DataFrame(self.confusion, pd.Index(self.classes, name="true"), across)
-
-    def plot(self) -> Figure:
-        """Draw the confusion matrix with names (needs ``mealkit[plots]``)."""
-        from ..plots import plot_confusion
-
-        return plot_confusion(self)
-
-    def __repr__(self) -> str:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        count = int(self.confusion.sum())
-        left = f", {self.num_unreadable} not readable" if self.num_unreadable else ""
-        return f"Evaluation of {count:,} inputs{left}: {numbers}\n{self.to_frame().round(3)}"
-
-    def _repr_html_(self) -> str:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        return f"<p>{numbers}</p>{self.to_frame().round(3).to_html()}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -385,6 +385,8 @@ class TextClassifier(Classifier):
         *,
         text: Columns | None = None,
         batch_size: int = BATCH_SIZE,
+        abstain: float | None = None,
+        coverage: float | None = None,
     ) -> Predictions:
         """Label texts.
 
@@ -394,6 +396,10 @@ class TextClassifier(Classifier):
             text: The column of a table, or the two of pairs; None for the one trained on. With it,
                 a str is the path of a table.
             batch_size: Texts computed at a time.
+            abstain: Give no label where the most probable class is less probable than this.
+            coverage: Add the set of classes that holds the true one this often, on texts like those
+                of the validation part (split conformal prediction, Sadinle et al. 2019,
+                arXiv:1609.00451); needs `calibrate`.
 
         Returns:
             One row per input, in input order. Among several inputs, a missing or empty text gets an
@@ -403,8 +409,10 @@ class TextClassifier(Classifier):
             UnreadableError: The one input is empty.
             NoDataError: There are no inputs.
             DataError: The inputs hold no texts, or lack the column.
+            InvalidValueError: Sets are asked for and the task is not calibrated.
         """
-        return self._predict(samples_of_texts(inputs, self._texts, text=text), batch_size)
+        given = samples_of_texts(inputs, self._texts, text=text)
+        return self._predict(given, batch_size, abstain=abstain, coverage=coverage)
 
     def embed(
         self,
@@ -424,6 +432,38 @@ class TextClassifier(Classifier):
             UnreadableError: A text is missing or empty.
         """
         return self._embed(samples_of_texts(inputs, self._texts, text=text), batch_size)
+
+    def neighbors(
+        self,
+        inputs: Any,  # Any: as in predict
+        *,
+        k: int = 5,
+        data: TextData | None = None,
+        text: Columns | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Any:  # Any: a frame of the kind that came in, pandas or polars
+        """Find the training texts that read most alike to the backbone.
+
+        Their features are computed once and kept in memory until the weights change.
+
+        Args:
+            inputs: As in `predict`.
+            k: Neighbours of each input.
+            data: Whose training part is searched; None for the data this task was made from.
+            text: As in `predict`.
+            batch_size: Texts computed at a time.
+
+        Returns:
+            A frame of k rows per input, the nearest first: ``input``, ``rank`` from 1, ``neighbor``
+            (the row of a training text), its ``label``, and the cosine ``similarity``.
+
+        Raises:
+            UnreadableError: A text is missing or empty.
+            NoDataError: There is no training part to search.
+            InvalidValueError: There are fewer training texts than k.
+        """
+        given = samples_of_texts(inputs, self._texts, text=text)
+        return self._neighbors(given, k, data, batch_size)
 
     def evaluate(
         self,

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mealkit.data.split import split_by_hash
+from mealkit.data.split import folds_by_hash, split_by_hash
 from mealkit.errors import InvalidValueError
 
 
@@ -82,3 +82,50 @@ def test_no_share_is_no_validation():
 def test_shares_that_cannot_be_meant_are_refused(share):
     with pytest.raises(InvalidValueError, match=r"expected a share in \[0, 1\)"):
         split_by_hash(["a"], [0], share=share, seed=0)
+
+
+# Folds.
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_hold_equal_shares_of_each_class(seed):
+    keys, targets = items(62)
+    folds = folds_by_hash(keys, targets, k=5, seed=seed)
+    for target in range(3):
+        counts = [
+            sum(f == n and t == target for f, t in zip(folds, targets, strict=True))
+            for n in range(5)
+        ]
+        assert max(counts) - min(counts) <= 1
+    sizes = [folds.count(n) for n in range(5)]
+    assert sum(sizes) == 62
+    assert max(sizes) - min(sizes) <= 2
+
+
+def test_folds_depend_on_what_items_are_and_not_on_their_order():
+    keys, targets = items(50)
+    folds = dict(zip(keys, folds_by_hash(keys, targets, k=4, seed=1), strict=True))
+    order = list(range(50))
+    random.Random(0).shuffle(order)
+    again = folds_by_hash([keys[n] for n in order], [targets[n] for n in order], k=4, seed=1)
+    assert again == [folds[keys[n]] for n in order]
+    assert list(folds.values()) != folds_by_hash(keys, targets, k=4, seed=2)
+
+
+def test_large_and_small_groups_are_dealt_out_evenly():
+    keys = [f"group {number}" for number in range(12) for _ in range(1 + number % 4)]
+    targets = [0 if number % 2 else 1 for number in range(len(keys))]
+    folds = folds_by_hash(keys, targets, k=3, seed=0)
+    assert len(set(zip(keys, folds, strict=True))) == 12
+    sizes = [folds.count(n) for n in range(3)]
+    assert max(sizes) - min(sizes) <= 4, "the largest group"
+
+
+def test_a_key_without_which_a_class_is_not_trained_on_is_in_no_fold():
+    keys = ["a", "b", "c", "d", "alone", "mixed", "mixed"]
+    targets = [0, 0, 1, 1, 2, 0, 3]
+    folds = folds_by_hash(keys, targets, k=2, seed=0)
+    assert folds[4:] == [-1, -1, -1]
+    assert sorted(folds[:2]) == sorted(folds[2:4]) == [0, 1]
+    with pytest.raises(InvalidValueError, match="at most the 4 different inputs or groups"):
+        folds_by_hash(keys, targets, k=5, seed=0)

@@ -26,10 +26,12 @@ from mealkit.errors import (
     RunError,
     UnreadableError,
 )
-from mealkit.specs import ImageDataSpec
+from mealkit.specs import ImageDataSpec, ImageSpec
+from mealkit.tasks.classifier import Classifier
 from mealkit.tasks.training import resolve_precision
 
 Make = Callable[..., ImageClassifier]
+PLAIN = ImageSpec(size=(16, 16))  # what the small net wants
 BareTrainer = Callable[[int], pl.Trainer]
 
 
@@ -349,6 +351,40 @@ def test_one_unreadable_picture_raises_and_among_others_is_an_error_row(
     assert nothing.labels == [None, None]
 
 
+def test_views_are_averaged(tuned: ImageClassifier, photos: Path) -> None:
+    paths = sorted((photos / "test").glob("*/*"))
+    tuned.data.prepare(tuned.input_spec)
+    batch = tuned.data.test.__getitems__(range(12))
+    flipped = {**batch, "image": batch["image"].flip(3)}
+    tuned.precision = "32-true"
+    with torch.no_grad():
+        plain, mirror = (tuned.predict_step(one, 0)["probabilities"] for one in (batch, flipped))
+    assert not torch.allclose(plain, mirror, atol=1e-4), "else the test could not fail"
+    answer = tuned.predict(paths, tta=True, batch_size=5).probabilities
+    assert np.allclose(answer, (plain + mirror).numpy() / 2, atol=1e-5)
+    assert np.array_equal(answer, tuned.predict(paths, tta=True, batch_size=5).probabilities)
+
+
+def test_a_mirror_image_gets_the_same_answer_with_tta(tuned: ImageClassifier, photos: Path) -> None:
+    tuned.precision = "32-true"
+    image = np.asarray(Image.open(next((photos / "test/triangle").iterdir())).resize((16, 16)))
+    both = tuned.predict([image, image[:, ::-1].copy()], tta=True).probabilities
+    assert np.allclose(both[0], both[1], atol=1e-5)
+
+
+def test_tta_is_refused_where_it_means_nothing(tuned: ImageClassifier, photos: Path) -> None:
+    tuned.calibrate()
+    with pytest.raises(InvalidValueError, match="coverage= beside tta=True"):
+        tuned.predict(photos / "test", tta=True, coverage=0.5)
+
+    class Other(ImageClassifier):
+        _views = Classifier._views
+
+    other = Other(tuned, classes=tuned.classes)
+    with pytest.raises(InvalidValueError, match="inputs of Other have no further views"):
+        other.predict(photos / "test", tta=True)
+
+
 def test_nothing_to_predict_is_an_error(tuned: ImageClassifier, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoDataError):
@@ -413,6 +449,60 @@ def test_embeddings_are_what_the_head_sees(tuned: ImageClassifier, photos: Path)
     shifted = np.exp(logits - logits.max(1, keepdims=True))
     expected = shifted / shifted.sum(1, keepdims=True)
     assert np.allclose(expected, tuned.predict(paths).probabilities, atol=1e-4)
+
+
+# Pictures.
+
+
+def test_a_batch_is_shown_as_the_net_sees_it(make_task: Make) -> None:
+    task = make_task()
+    figure = task.show_batch(6)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 6
+    seen: dict[str, torch.Tensor] = {}
+    task.preprocess.register_forward_hook(lambda module, args, out: seen.update(net=out[0]))
+    data = copy.copy(task.data)
+    data.batch_size = 6
+    batch = next(iter(data.train_dataloader()))  # the first one that is trained on
+    batch = data.augment_batch(batch, epoch=0)
+    task.features(batch)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PLAIN.mean, PLAIN.std))
+    expected = (seen["net"] * std + mean).permute(0, 2, 3, 1).numpy()
+    for axes, pixels, target in zip(shown, expected, batch["target"], strict=True):
+        assert np.allclose(axes.images[0].get_array(), pixels, atol=1e-5)
+        assert axes.get_title() == task.classes[target]
+    assert np.allclose(expected * 255, batch["image"].permute(0, 2, 3, 1), atol=1e-3)
+
+
+def test_a_batch_shows_the_augmentation(make_task: Make) -> None:
+    task = make_task()
+    task.data.augment = lambda images, *, seed, epoch, index: torch.zeros_like(images)
+    assert task.show_batch(2).axes[0].images[0].get_array().max() < 1e-6
+    task.data.augment = "none"
+    assert task.show_batch(2).axes[0].images[0].get_array().max() > 0.1
+    assert len(task.show_batch(100).axes) == 36
+
+
+def test_predictions_are_shown_with_their_pictures(tuned: ImageClassifier, photos: Path) -> None:
+    paths = [*sorted((photos / "test").glob("*/*"))[::4], photos / "absent.jpg"]
+    figure = tuned.show_predictions(paths)
+    rows = tuned.predict(paths[:3])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [*(f"{row.label} {row.probability:.2f}" for row in rows), "not readable"]
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 0]
+    tuned.data.prepare(tuned.input_spec)
+    first = tuned.data.test.__getitems__([0])["image"][0].permute(1, 2, 0)
+    assert np.allclose(figure.axes[0].images[0].get_array() * 255, first, atol=1e-3)
+    assert len(tuned.show_predictions(photos / "test", n=2).axes) == 2
+
+
+def test_pictures_that_cannot_be_shown_say_why(tuned: ImageClassifier, photos: Path) -> None:
+    for show in (tuned.show_batch, lambda n: tuned.show_predictions(photos / "test", n=n)):
+        with pytest.raises(InvalidValueError, match="n=0: expected at least 1 picture"):
+            show(0)
+    tuned.data = None
+    with pytest.raises(NoDataError, match="Say what to look at: data="):
+        tuned.show_batch()
 
 
 # Backbones of every origin.

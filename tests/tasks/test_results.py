@@ -2,16 +2,14 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from sklearn.metrics import precision_recall_fscore_support
 
-from mealkit.errors import InvalidValueError, NoDataError
-from mealkit.tasks import Embeddings, Evaluation, History, Predictions
-from mealkit.tasks.classification import to_evaluation
+from mealkit.errors import InvalidValueError
+from mealkit.tasks import Embeddings, History, Predictions
 
 
 @pytest.fixture
@@ -54,12 +52,54 @@ def test_a_class_called_like_a_column_keeps_its_column() -> None:
     assert frame["label"].tolist() == ["input"]
 
 
+def test_an_unsure_task_gives_no_label(predictions: Predictions) -> None:
+    unsure = replace(predictions, abstain=0.8)
+    assert unsure.labels == [None, None, "bee"]
+    assert [row.abstained for row in unsure] == [True, False, False]
+    assert unsure[0].probability == pytest.approx(0.7)
+    assert "x.jpg: unsure, ant at best (0.700)" in repr(unsure)
+    assert "y.jpg: not readable, empty" in repr(unsure)
+    frame = unsure.to_frame()
+    assert list(frame.columns)[:4] == ["input", "label", "probability", "abstained"]
+    assert frame["abstained"].tolist() == [True, False, False]
+    assert frame["label"].isna().tolist() == [True, True, False]
+    assert replace(predictions, abstain=0.7 - 1e-6).labels == ["ant", None, "bee"]
+
+
+def test_sets_hold_the_classes_up_to_the_score() -> None:
+    probabilities = np.array([[0.2, 0.5, 0.3], [0.05, 0.05, 0.9], [0.25, 0.35, 0.4]])
+    names = ("a", "b", "c")
+    rows = Predictions(("x", "y", "z"), names, probabilities.astype(np.float32), set_score=0.7)
+    assert [row.labels_set for row in rows] == [("b", "c"), ("c",), ("c", "b")]
+    assert rows.to_frame()["set"].tolist() == [["b", "c"], ["c"], ["c", "b"]]
+    assert "x: b (0.500), one of b, c" in repr(rows)
+    small = replace(rows, set_score=0.3)
+    assert [row.labels_set for row in small] == [("b",), ("c",), ("c",)], "never empty"
+    assert replace(rows, set_score=None)[0].labels_set is None
+
+
+def test_top_k_has_one_row_per_input(predictions: Predictions) -> None:
+    frame = predictions.top_k(2)
+    assert list(frame.columns) == ["input", "label_1", "probability_1", "label_2", "probability_2"]
+    assert frame["label_1"].tolist()[::2] == ["ant", "bee"]
+    assert frame["label_2"].tolist()[::2] == ["bee", "ant"]
+    assert frame.loc[1].isna().tolist() == [False, True, True, True, True]
+    assert frame["probability_2"].tolist()[::2] == pytest.approx([0.3, 0.1])
+    assert predictions.top_k(1).shape == (3, 3)
+    for k in (0, 3):
+        with pytest.raises(
+            InvalidValueError, match=f"k={k}: expected at least 1 and at most the 2"
+        ):
+            predictions.top_k(k)
+
+
 def test_a_polars_frame_is_answered_in_polars(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = types.ModuleType("polars")
     fake.DataFrame = lambda columns: ("polars frame", columns)
     monkeypatch.setitem(sys.modules, "polars", fake)
     one = Predictions(("x",), ("a", "b"), np.array([[0.25, 0.75]]), {}, "polars")
     assert one.to_frame()[0] == "polars frame"
+    assert one.top_k(1)[1] == {"input": ["x"], "label_1": ["b"], "probability_1": [0.75]}
 
 
 def test_results_print_and_show_in_notebooks(predictions: Predictions) -> None:
@@ -68,44 +108,17 @@ def test_results_print_and_show_in_notebooks(predictions: Predictions) -> None:
     assert "<table" in predictions._repr_html_()
 
 
-def test_evaluation_agrees_with_scikit_learn() -> None:
-    generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.ones(4), size=60).astype(np.float32)
-    targets = torch.from_numpy(generator.integers(0, 4, 60))
-    names = ("a", "b", "c", "d")
-    evaluation = to_evaluation(Predictions(("",) * 60, names, probabilities), targets)
-    guessed = probabilities.argmax(1)
-    expected = precision_recall_fscore_support(targets.numpy(), guessed)
-    frame = evaluation.to_frame()
-    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        assert np.allclose(frame[name], values), name
-    assert evaluation.metrics["accuracy"] == pytest.approx((guessed == targets.numpy()).mean())
-    assert evaluation.metrics["macro_f1"] == pytest.approx(expected[2].mean(), abs=1e-6)
-    right = probabilities[np.arange(60), targets.numpy()]
-    assert evaluation.metrics["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-5)
-    assert evaluation.confusion[1, 2] == ((targets.numpy() == 1) & (guessed == 2)).sum()
-
-
-def test_unreadable_rows_are_in_no_number(predictions: Predictions) -> None:
-    evaluation = to_evaluation(predictions, torch.tensor([0, 0, 1]))
-    assert evaluation.metrics["accuracy"] == 1.0
-    assert evaluation.confusion.sum() == 2
-    assert evaluation.num_unreadable == 1
-    nothing = np.full((1, 2), np.nan, dtype=np.float32)
-    unread = Predictions(("x",), ("a", "b"), nothing, {0: "gone"})
-    with pytest.raises(NoDataError, match="Not one"):
-        to_evaluation(unread, torch.tensor([0]))
-
-
-def test_pictures_of_results_are_drawn() -> None:
-    evaluation = Evaluation({"accuracy": 0.75}, ("ant", "bee"), np.array([[2, 1], [0, 1]]))
-    figure = evaluation.plot()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["2", "1", "1"]
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["ant", "bee"]
+def test_history_is_drawn() -> None:
     rows = [{"epoch": 0, "train/loss": 1.0, "val/loss": 2.0, "val/accuracy": 0.5}]
     left, right = History(rows, best_epoch=0).plot().axes
     assert [line.get_label() for line in left.lines] == ["train/loss", "val/loss", "kept"]
     assert [line.get_label() for line in right.lines] == ["val/accuracy", "kept"]
+
+
+def test_history_without_validation_is_drawn() -> None:
+    left, right = History([{"epoch": 0, "train/loss": 1.0}]).plot().axes
+    assert left.get_legend() is not None
+    assert right.get_legend() is None
 
 
 def test_history_knows_its_best_row() -> None:

@@ -202,6 +202,26 @@ def test_windows_are_averaged_like_their_logits(data: TextData, tickets: Tickets
     assert torch.allclose(whole[0], each.mean(0), atol=1e-5)
 
 
+def test_what_classifiers_share_works_for_texts(tuned: TextClassifier, data: TextData) -> None:
+    tuned.data = data
+    before = tuned.predict("where is my box").probabilities
+    calibration = tuned.calibrate()
+    assert calibration.temperature != 1
+    assert not np.allclose(tuned.predict("where is my box").probabilities, before)
+    (row,) = tuned.predict("where is my box", coverage=0.9, abstain=0.999999)
+    assert row.abstained
+    assert row.label is None
+    assert row.labels_set
+    assert tuned.knn(k=3).metrics["accuracy"] > 0.5
+    frame = tuned.neighbors(data.train.texts[0], k=2)
+    assert frame.neighbor[0] == data.train.ids[0]
+    assert frame.similarity[0] == pytest.approx(1, abs=1e-5)
+    scores = TextClassifier(NET, classes=data.classes).cross_validate(
+        data, k=3, epochs=1, strategy="freeze"
+    )
+    assert len(scores.folds) == 3
+
+
 def test_a_plain_trainer_trains_it(
     data: TextData, bare_trainer: Callable[[int], pl.Trainer]
 ) -> None:
