@@ -46,7 +46,9 @@ class Objective(nn.Module):
     def after_step(self, task: Task) -> None:
         """Do what follows an optimiser step: move a teacher, fill a queue. By default nothing."""
 
-    def solve(self, task: Task, features: Tensor, targets: Tensor) -> str:
+    def solve(
+        self, task: Task, features: Tensor, targets: Tensor, *, weights: Tensor | None
+    ) -> str:
         """Fit the head in closed form or to convergence, and say in words what came of it.
 
         Asked only where `solves` is true.
@@ -55,6 +57,7 @@ class Objective(nn.Module):
             task: Whose head is fitted.
             features: (N, F), on the task's device.
             targets: (N,), on the task's device.
+            weights: How much each row counts, (N,); None for all the same.
         """
         raise NotImplementedError
 
@@ -62,7 +65,8 @@ class Objective(nn.Module):
 class Supervised(Objective):
     """Cross-entropy of the head's logits against the class positions in ``batch["target"]``.
 
-    The loss that is validated is never smoothed, so that it stays comparable. A fresh head over a
+    Where the data are balanced, rows count in training as ``batch["weight"]`` says. The loss that
+    is validated is neither weighted nor smoothed, so that it stays comparable. A fresh head over a
     frozen backbone is solved: logistic regression with a cross-validated penalty.
     """
 
@@ -72,13 +76,22 @@ class Supervised(Objective):
         """Classify the batch and compare."""
         logits = task(batch)
         smoothing = task.plan.training.label_smoothing if training else 0.0
-        loss = functional.cross_entropy(logits, batch["target"], label_smoothing=smoothing)
-        return Step(loss, logits)
+        target = batch["target"]
+        if not training or "weight" not in batch:
+            loss = functional.cross_entropy(logits, target, label_smoothing=smoothing)
+            return Step(loss, logits)
+        losses = functional.cross_entropy(
+            logits, target, label_smoothing=smoothing, reduction="none"
+        )
+        # Over the number of rows, not the sum of weights: that would undo them in small batches.
+        return Step((losses * batch["weight"]).mean(), logits)
 
-    def solve(self, task: Task, features: Tensor, targets: Tensor) -> str:
+    def solve(
+        self, task: Task, features: Tensor, targets: Tensor, *, weights: Tensor | None
+    ) -> str:
         """Solve the linear head by `fit_probe`."""
         num_classes = len(task.spec.classes)
         seed = task.plan.training.seed
-        probe = fit_probe(features, targets, num_classes=num_classes, seed=seed)
+        probe = fit_probe(features, targets, num_classes=num_classes, weights=weights, seed=seed)
         task.set_head(probe.weight, probe.bias)
         return f"cross-validated accuracy {probe.accuracy:.3f} with penalty {probe.penalty:g}"

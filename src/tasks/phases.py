@@ -118,13 +118,21 @@ class Phases(pl.Callback):
             seconds = time.perf_counter() - started
             _log.info(f"Ran the frozen backbone once over {count:,} inputs ({seconds:.1f} s).")
         if not self._solved:
-            self._solve(loaders[0])
+            self._solve(trainer, loaders[0])
 
-    def _solve(self, loader: Loader) -> None:
-        features, targets = loader.fetch.rows()
+    def _solve(self, trainer: pl.Trainer, loader: Loader) -> None:
+        features, targets, rows = loader.fetch.rows()
+        data = getattr(trainer, "datamodule", None)
+        # Drawing rare classes more often is, for a head that sees all rows at once, their weight.
+        weights = data.train_weights() if isinstance(data, Data) else None
         started = time.perf_counter()
         device = self._task.device
-        words = self._task.objective.solve(self._task, features.to(device), targets.to(device))
+        words = self._task.objective.solve(
+            self._task,
+            features.to(device),
+            targets.to(device),
+            weights=None if weights is None else weights[rows].to(device),
+        )
         self._solved = True
         seconds = time.perf_counter() - started
         _log.info(f"Solved the head on them: {words} ({seconds:.1f} s).")
@@ -147,8 +155,10 @@ class Phases(pl.Callback):
             sees = "features computed once" if cached and frozen else inputs
             lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")
         norm = "frozen" if task.freezes_batch_norm else "moving"
-        head = f"Training by {task.plan}, {trainer.precision}, batch statistics {norm}:"
-        return "\n  ".join([head, *lines])
+        head = f"Training by {task.plan}, {trainer.precision}, batch statistics {norm}"
+        if isinstance(data, Data) and data.balance is not None:
+            head += f", classes balanced by {data.balance}"
+        return "\n  ".join([f"{head}:", *lines])
 
 
 def _loaders(trainer: pl.Trainer) -> list[Loader]:

@@ -147,6 +147,9 @@ def run_settings(task: Task, data: Data, trainer: pl.Trainer) -> dict[str, Any]:
             "batch_size": getattr(trainer.train_dataloader, "batch_size", None),
             "num_workers": data.num_workers,
             "sees": data.sees,
+            "balance": data.balance
+            if data.balance is None or isinstance(data.balance, str)
+            else dict(data.balance),
         },
         "versions": {name: version(name) for name in _PACKAGES},
     }
