@@ -18,6 +18,7 @@ from ..backbones import Backbone
 from ..data.module import BATCH_SIZE, Data
 from ..errors import InvalidValueError, NoDataError
 from ..specs import Batch, DataSpec, InputSpec, Stage
+from .averaging import Averaging
 from .best import BestWeights
 from .objectives import Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
@@ -25,6 +26,7 @@ from .phases import Phases, is_cacheable
 from .record import Recorder, RunFolder, finish_run
 from .results import History, Predictions
 from .saved import save_task
+from .stopping import Patience, TimeLimit
 from .strategies import FreezeUnfreeze, Schedule, Strategy, full, resolve
 from .training import (
     Fit,
@@ -292,9 +294,17 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Attach the strategy and the best weights to any Trainer that fits this task."""
+        """Attach what the plan asks for to any Trainer that fits this task."""
         self._best = BestWeights(self.monitor, mode=self.monitor_mode)
-        return [Phases(self), self._best]
+        attached: list[pl.Callback] = [Phases(self), self._best]
+        training = self.plan.training
+        if training.ema is not None:
+            attached.append(Averaging(training.ema, best=self._best))
+        if training.patience is not None:
+            attached.append(Patience(self, epochs=training.patience))
+        if training.time_limit_seconds is not None:
+            attached.append(TimeLimit(training.time_limit_seconds))
+        return attached
 
     # Verbs.
 
