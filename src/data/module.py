@@ -332,6 +332,11 @@ class Data(pl.LightningDataModule):
         return True
 
     @property
+    def mixes(self) -> bool:
+        """Whether training inputs are made of several, with targets of several."""
+        return False
+
+    @property
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
         return "inputs as they are"

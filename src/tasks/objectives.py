@@ -65,9 +65,10 @@ class Objective(nn.Module):
 class Supervised(Objective):
     """Cross-entropy of the head's logits against the class positions in ``batch["target"]``.
 
-    Where the data are balanced, rows count in training as ``batch["weight"]`` says. The loss that
-    is validated is neither weighted nor smoothed, so that it stays comparable. A fresh head over a
-    frozen backbone is solved: logistic regression with a cross-validated penalty.
+    In training, rows count as ``batch["weight"]`` says where the data are balanced, and mixed rows
+    have the target of their ``batch["partner"]``, too. The loss that is validated is neither
+    weighted nor smoothed, so that it stays comparable. A fresh head over a frozen backbone is
+    solved: logistic regression with a cross-validated penalty.
     """
 
     solves = True
@@ -75,16 +76,23 @@ class Supervised(Objective):
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Classify the batch and compare."""
         logits = task(batch)
-        smoothing = task.plan.training.label_smoothing if training else 0.0
-        target = batch["target"]
-        if not training or "weight" not in batch:
-            loss = functional.cross_entropy(logits, target, label_smoothing=smoothing)
-            return Step(loss, logits)
-        losses = functional.cross_entropy(
-            logits, target, label_smoothing=smoothing, reduction="none"
-        )
+        if not training:
+            return Step(functional.cross_entropy(logits, batch["target"]), logits)
+        smoothing = task.plan.training.label_smoothing
+
+        def losses(rows: Tensor | slice) -> Tensor:
+            """Compare the logits with the targets of these rows, each as much as it weighs."""
+            values = functional.cross_entropy(
+                logits, batch["target"][rows], label_smoothing=smoothing, reduction="none"
+            )
+            return values * batch["weight"][rows] if "weight" in batch else values
+
+        own = losses(slice(None))
+        if "partner" in batch:  # cross-entropy is linear in a target that is shared by two
+            share = batch["share"]
+            own = share * own + (1 - share) * losses(batch["partner"])
         # Over the number of rows, not the sum of weights: that would undo them in small batches.
-        return Step((losses * batch["weight"]).mean(), logits)
+        return Step(own.mean(), logits)
 
     def solve(
         self, task: Task, features: Tensor, targets: Tensor, *, weights: Tensor | None

@@ -386,9 +386,8 @@ class Task(pl.LightningModule):
             )
         else:
             fit = fit_with(trainer, own)
-        solves = self.objective.solves and self.head_is_fresh
-        if lr is not None and solves and self._only_head_trains(data, num_epochs):
-            _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
+        if self._only_head_trains(data, num_epochs):
+            self._say_unused(data, lr)
         self._fit(fit, data, num_epochs, batch_size)
         history = History(recorder.rows, None if self._best is None else self._best.epoch)
         if run is not None and self.trainer.is_global_zero:
@@ -408,6 +407,13 @@ class Task(pl.LightningModule):
         finally:
             data.batch_size = before
             self.eval()
+
+    def _say_unused(self, data: Data, lr: float | None) -> None:
+        """Say what changes nothing in a run of the head on features that are computed once."""
+        if lr is not None and self.objective.solves and self.head_is_fresh:
+            _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
+        if data.mixes:
+            _log.warning("data.mix changes nothing in this run: features are computed once.")
 
     def _only_head_trains(self, data: Data, num_epochs: int) -> bool:
         schedule = Schedule(self.plan.strategy, max(1, num_epochs), len(self.backbone.blocks))
