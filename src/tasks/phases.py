@@ -51,18 +51,36 @@ class Phases(pl.Callback):
         """Say what trains when, and freeze; also when a run is resumed."""
         if trainer.is_global_zero:
             _log.info(self._table(trainer))
-        self._apply(trainer.current_epoch)
+        self.apply(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze and unfreeze for this epoch; switch the loaders between inputs and features."""
         epoch = trainer.current_epoch
-        self._apply(epoch)
+        self.apply(epoch)
         schedule = self._get_schedule()
         if epoch < schedule.num_frozen_epochs and self._task.caches_features(trainer):
             self._cache(trainer)
         else:
             for loader in _loaders(trainer):
                 loader.fetch.uncache()
+
+    def apply(self, epoch: int) -> None:
+        """Freeze and unfreeze as this epoch asks for."""
+        task = self._task
+        named = dict(task.backbone.named_parameters())
+        row = self._get_schedule().row(epoch)
+        for module in task.backbone.modules():  # those that span blocks follow the whole
+            module.training = any(row)
+        for block, multiplier in zip(task.backbone.blocks, row, strict=True):
+            for name in block.parameters:
+                fixed = id(named[name]) in self._fixed
+                named[name].requires_grad_(multiplier > 0 and not fixed)
+            for module in block.modules:
+                module.training = multiplier > 0
+        if task.freezes_batch_norm:
+            for module in task.backbone.modules():
+                if isinstance(module, _BATCH_NORMS):
+                    module.training = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count a backbone that has been trained as pretrained from now on."""
@@ -87,23 +105,6 @@ class Phases(pl.Callback):
         if self._schedule is None:
             raise RuntimeError("The strategy is known from on_fit_start on.")
         return self._schedule
-
-    def _apply(self, epoch: int) -> None:
-        task = self._task
-        named = dict(task.backbone.named_parameters())
-        row = self._get_schedule().row(epoch)
-        for module in task.backbone.modules():  # those that span blocks follow the whole
-            module.training = any(row)
-        for block, multiplier in zip(task.backbone.blocks, row, strict=True):
-            for name in block.parameters:
-                fixed = id(named[name]) in self._fixed
-                named[name].requires_grad_(multiplier > 0 and not fixed)
-            for module in block.modules:
-                module.training = multiplier > 0
-        if task.freezes_batch_norm:
-            for module in task.backbone.modules():
-                if isinstance(module, _BATCH_NORMS):
-                    module.training = False
 
     def _cache(self, trainer: pl.Trainer) -> None:
         loaders = _loaders(trainer)
@@ -149,9 +150,7 @@ class Phases(pl.Callback):
             frozen = last < schedule.num_frozen_epochs
             solved = solves and frozen
             trains = "head" + (f" + {len(open_blocks)} of {len(row)} blocks" if open_blocks else "")
-            low, high = min(open_blocks, default=1.0), max([*open_blocks, 1.0])
-            rate = f"{task.plan.lr * high:.2g}"
-            rate = f"{task.plan.lr * low:.2g} to {rate}" if low < high else rate
+            rate = task.plan.rates(open_blocks)
             sees = "features computed once" if cached and frozen else inputs
             lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")
         norm = "frozen" if task.freezes_batch_norm else "moving"

@@ -139,7 +139,7 @@ def run_settings(task: Task, data: Data, trainer: pl.Trainer) -> dict[str, Any]:
         "epochs": task.schedule(trainer).num_epochs,
         "precision": str(trainer.precision),
         "strategy": name_of(task.plan.strategy),
-        "lr": task.plan.lr,
+        "lr": "auto" if task.plan.finds_lr else task.plan.lr,
         "training": asdict(task.plan.training),
         "data": {
             **counts,

@@ -23,6 +23,7 @@ from .best import BestWeights
 from .objectives import Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
+from .range_test import RangeTest
 from .record import Recorder, RunFolder, finish_run
 from .results import History, Predictions
 from .saved import save_task
@@ -198,7 +199,7 @@ class Task(pl.LightningModule):
         self,
         *,
         strategy: str | Strategy | None = None,
-        lr: float | None = None,
+        lr: float | Literal["auto"] | None = None,
         training: Training | None = None,
     ) -> Self:
         """Decide what happens when a Trainer fits this task; `finetune` does this by itself.
@@ -206,7 +207,8 @@ class Task(pl.LightningModule):
         Args:
             strategy: A name of `mealkit.tasks.STRATEGIES` or a function; None for
                 ``freeze_unfreeze`` with a pretrained backbone and ``full`` with an untrained one.
-            lr: Peak learning rate of AdamW; None for the default of `default_lr`.
+            lr: Peak learning rate of AdamW; None for the default of `default_lr`, ``"auto"`` for
+                what a `RangeTest` finds.
             training: The other settings.
 
         Returns:
@@ -215,10 +217,14 @@ class Task(pl.LightningModule):
         pretrained = self.backbone.pretrained
         if strategy is None:
             strategy = FreezeUnfreeze() if pretrained else full
+        if isinstance(lr, str) and lr != "auto":
+            raise InvalidValueError(f"lr={lr!r}: expected a positive number, 'auto' or None.")
+        usual = self.default_lr[0 if pretrained else 1]
         self.plan = Plan(
             strategy=resolve(strategy),
-            lr=self.default_lr[0 if pretrained else 1] if lr is None else lr,
+            lr=usual if lr is None or lr == "auto" else lr,
             training=training or Training(),
+            finds_lr=lr == "auto",
         )
         return self
 
@@ -296,8 +302,9 @@ class Task(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Attach what the plan asks for to any Trainer that fits this task."""
         self._best = BestWeights(self.monitor, mode=self.monitor_mode)
-        attached: list[pl.Callback] = [Phases(self), self._best]
-        training = self.plan.training
+        training, phases = self.plan.training, Phases(self)
+        attached: list[pl.Callback] = [RangeTest(self, phases)] if self.plan.finds_lr else []
+        attached += [phases, self._best]
         if training.ema is not None:
             attached.append(Averaging(training.ema, best=self._best))
         if training.patience is not None:
@@ -314,7 +321,7 @@ class Task(pl.LightningModule):
         *,
         epochs: int | None = None,
         strategy: str | Strategy | None = None,
-        lr: float | None = None,
+        lr: float | Literal["auto"] | None = None,
         batch_size: int | None = None,
         run: str | Path | None = None,
         precision: str | None = None,
@@ -334,7 +341,8 @@ class Task(pl.LightningModule):
                 ``freeze_unfreeze``, ``gradual``, ``layer_decay``, or a function. None for
                 ``freeze_unfreeze`` with a pretrained backbone, ``full`` with an untrained one.
             lr: Peak learning rate; None for 2e-4 with a pretrained backbone (measured, see the page
-                of results) and 2e-3 with an untrained one (not tuned).
+                of results) and 2e-3 with an untrained one (not tuned). ``"auto"`` looks for it, in
+                some dozens of steps ahead of those that count; see `RangeTest`.
             batch_size: Rows in a training batch; None for the data's own, else 32.
             run: Folder for settings, history, curves and the saved task. Never overwritten.
             precision: ``"auto"``, ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``; None for the
@@ -408,7 +416,7 @@ class Task(pl.LightningModule):
             data.batch_size = before
             self.eval()
 
-    def _say_unused(self, data: Data, lr: float | None) -> None:
+    def _say_unused(self, data: Data, lr: object) -> None:
         """Say what changes nothing in a run of the head on features that are computed once."""
         if lr is not None and self.objective.solves and self.head_is_fresh:
             _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")

@@ -105,18 +105,30 @@ class Plan:
         strategy: Which block trains when.
         lr: The peak learning rate.
         training: The other settings.
+        finds_lr: Whether a range test decides the rate before the first step, and ``lr`` is only
+            what is taken where it finds none.
     """
 
     strategy: Strategy
     lr: float
     training: Training
+    finds_lr: bool = False
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise InvalidValueError(f"lr={self.lr}: expected a positive number.")
 
     def __str__(self) -> str:
-        return f"{name_of(self.strategy)}, AdamW at {self.lr:g}"
+        rate = "a rate to be found" if self.finds_lr else f"{self.lr:g}"
+        return f"{name_of(self.strategy)}, AdamW at {rate}"
+
+    def rates(self, multipliers: Sequence[float]) -> str:
+        """Say the peak rates of the head and of blocks with these multipliers."""
+        low, high = min(multipliers, default=1.0), max([*multipliers, 1.0])
+        if self.finds_lr:
+            return "to be found"
+        rate = f"{self.lr * high:.2g}"
+        return f"{self.lr * low:.2g} to {rate}" if low < high else rate
 
 
 def resolve_precision(precision: str) -> str:
