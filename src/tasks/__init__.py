@@ -6,7 +6,7 @@ from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
-from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Strategy
+from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Lora, Strategy
 from .task import Task
 from .training import Training
 
@@ -23,6 +23,7 @@ __all__ = [
     "History",
     "ImageClassifier",
     "LayerDecay",
+    "Lora",
     "Objective",
     "Prediction",
     "Predictions",

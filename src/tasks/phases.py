@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.module import Data, Loader
 from .running import encode
-from .strategies import Schedule
+from .strategies import Lora, Schedule
 from .training import resolve_precision
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ class Phases(pl.Callback):
             open_blocks = [value for value in row if value > 0]
             frozen = last < schedule.num_frozen_epochs
             solved = solves and frozen
-            trains = "head" + (f" + {len(open_blocks)} of {len(row)} blocks" if open_blocks else "")
+            opens = f" + {len(open_blocks)} of {len(row)} blocks" if open_blocks else ""
+            opens = " + adapters" if opens and isinstance(task.plan.strategy, Lora) else opens
+            trains = f"head{opens}"
             rate = task.plan.rates(open_blocks)
             sees = "features computed once" if cached and frozen else inputs
             lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")

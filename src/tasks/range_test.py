@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..data.module import Data, Loader
 from ..errors import InvalidValueError
 from .optim import make_optimizer, parameter_groups
+from .running import restored
 
 if TYPE_CHECKING:
     from ..specs import Batch
@@ -70,7 +70,7 @@ class RangeTest(pl.Callback):
         opened = max(epoch, num_frozen) if num_frozen < schedule.num_epochs else epoch
         self._phases.apply(opened)
         try:
-            with isolate_rng(), _restored(self._task):
+            with isolate_rng(), restored(self._task):
                 torch.manual_seed(self._task.plan.training.seed)
                 losses = self._climb(trainer, schedule.row(opened))
         finally:
@@ -151,21 +151,6 @@ def _diverged(losses: Sequence[float]) -> bool:
     if not math.isfinite(losses[-1]):
         return True
     return float(np.mean(losses[-_WINDOW:])) > _DIVERGED * float(np.mean(losses[:_WINDOW]))
-
-
-@contextmanager
-def _restored(task: Task) -> Iterator[None]:
-    """Put weights and buffers back, those that are not saved included."""
-    values = [*task.parameters(), *task.buffers()]
-    copies = [value.detach().clone() for value in values]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for value, copy in zip(values, copies, strict=True):
-                value.copy_(copy)
-        for parameter in task.parameters():
-            parameter.grad = None
 
 
 def _batches(trainer: pl.Trainer) -> Iterator[Batch]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -19,7 +21,9 @@ from ..data.module import BATCH_SIZE, Data
 from ..errors import InvalidValueError, NoDataError
 from ..specs import Batch, DataSpec, InputSpec, Stage
 from .averaging import Averaging
+from .batch_trial import size_that_fits
 from .best import BestWeights
+from .lora import Adapters
 from .objectives import Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
@@ -28,7 +32,7 @@ from .record import Recorder, RunFolder, finish_run
 from .results import History, Predictions
 from .saved import save_task
 from .stopping import Patience, TimeLimit
-from .strategies import FreezeUnfreeze, Schedule, Strategy, full, resolve
+from .strategies import FreezeUnfreeze, Lora, Schedule, Strategy, full, resolve
 from .training import (
     Fit,
     Plan,
@@ -219,9 +223,12 @@ class Task(pl.LightningModule):
             strategy = FreezeUnfreeze() if pretrained else full
         if isinstance(lr, str) and lr != "auto":
             raise InvalidValueError(f"lr={lr!r}: expected a positive number, 'auto' or None.")
+        strategy = resolve(strategy)
         usual = self.default_lr[0 if pretrained else 1]
+        if isinstance(strategy, Lora):
+            usual *= 10  # adapters start at zero and are scaled; not tuned
         self.plan = Plan(
-            strategy=resolve(strategy),
+            strategy=strategy,
             lr=usual if lr is None or lr == "auto" else lr,
             training=training or Training(),
             finds_lr=lr == "auto",
@@ -311,6 +318,8 @@ class Task(pl.LightningModule):
             attached.append(Patience(self, epochs=training.patience))
         if training.time_limit_seconds is not None:
             attached.append(TimeLimit(training.time_limit_seconds))
+        if isinstance(self.plan.strategy, Lora):  # last, because it merges what others restored
+            attached.append(Adapters(self, self.plan.strategy))
         return attached
 
     # Verbs.
@@ -322,7 +331,7 @@ class Task(pl.LightningModule):
         epochs: int | None = None,
         strategy: str | Strategy | None = None,
         lr: float | Literal["auto"] | None = None,
-        batch_size: int | None = None,
+        batch_size: int | Literal["auto"] | None = None,
         run: str | Path | None = None,
         precision: str | None = None,
         training: Training | None = None,
@@ -338,12 +347,15 @@ class Task(pl.LightningModule):
             data: What to train on; None for the data this task was made from.
             epochs: How often every training row is seen; None for 5.
             strategy: Which part of the backbone trains when: ``full``, ``freeze``,
-                ``freeze_unfreeze``, ``gradual``, ``layer_decay``, or a function. None for
+                ``freeze_unfreeze``, ``gradual``, ``layer_decay``, ``lora``, or a function. None for
                 ``freeze_unfreeze`` with a pretrained backbone, ``full`` with an untrained one.
             lr: Peak learning rate; None for 2e-4 with a pretrained backbone (measured, see the page
                 of results) and 2e-3 with an untrained one (not tuned). ``"auto"`` looks for it, in
-                some dozens of steps ahead of those that count; see `RangeTest`.
-            batch_size: Rows in a training batch; None for the data's own, else 32.
+                some dozens of steps ahead of those that count; see `RangeTest`. ``lora`` takes ten
+                times as much.
+            batch_size: Rows in a training batch; None for the data's own, else 32. ``"auto"``
+                halves that until a step fits into memory, and adds up gradients so that a step
+                counts as many rows as before.
             run: Folder for settings, history, curves and the saved task. Never overwritten.
             precision: ``"auto"``, ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``; None for the
                 task's own, which is automatic at first. The task keeps it.
@@ -366,6 +378,7 @@ class Task(pl.LightningModule):
             given = {
                 "epochs": epochs,
                 "precision": precision,
+                "batch_size": "auto" if batch_size == "auto" else None,
                 "logger": logger,
                 "callbacks": callbacks or None,
                 "accumulate": None if settings.accumulate == usual.accumulate else True,
@@ -382,6 +395,7 @@ class Task(pl.LightningModule):
             num_epochs = 5 if epochs is None else epochs
         else:
             num_epochs = trainer.max_epochs or -1
+        num_rows = self._num_rows(data, num_epochs, batch_size)
         if run is not None:
             own.append(RunFolder(Path(run), task=self, data=data, recorder=recorder))
         if trainer is None:
@@ -396,7 +410,7 @@ class Task(pl.LightningModule):
             fit = fit_with(trainer, own)
         if self._only_head_trains(data, num_epochs):
             self._say_unused(data, lr)
-        self._fit(fit, data, num_epochs, batch_size)
+        self._fit(fit, data, num_epochs, num_rows)
         history = History(recorder.rows, None if self._best is None else self._best.epoch)
         if run is not None and self.trainer.is_global_zero:
             finish_run(self, Path(run), history)
@@ -415,6 +429,22 @@ class Task(pl.LightningModule):
         finally:
             data.batch_size = before
             self.eval()
+
+    def _num_rows(self, data: Data, num_epochs: int, batch_size: int | str | None) -> int | None:
+        """Answer with a batch size that fits where one is to be found, and accumulate the rest."""
+        if not isinstance(batch_size, str):
+            return batch_size
+        if batch_size != "auto":
+            raise InvalidValueError(f"batch_size={batch_size!r}: expected a number or 'auto'.")
+        if self._only_head_trains(data, num_epochs):
+            _log.info("batch_size='auto': the head sees features; no size has to be found.")
+            return None
+        start = BATCH_SIZE if data.batch_size is None else data.batch_size
+        size, training = size_that_fits(self, data, start=start), self.plan.training
+        accumulate = training.accumulate * math.ceil(start / size)
+        self.plan = replace(self.plan, training=replace(training, accumulate=accumulate))
+        _log.info(f"Batches of {size} rows fit into memory; {accumulate} of them make a step.")
+        return size
 
     def _say_unused(self, data: Data, lr: object) -> None:
         """Say what changes nothing in a run of the head on features that are computed once."""
