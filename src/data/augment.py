@@ -1,7 +1,7 @@
 """Changes by chance to batches of training pictures, on the device they are trained on.
 
 All chance is a pure function of (seed, epoch, index), so a picture gets the same change in any
-batch, on any device and with any number of workers.
+batch, on any device and with any number of workers. The stronger changes are in `augment_presets`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 from ..errors import InvalidValueError, unknown_name
+from .augment_presets import heavy, medium
+from .chance import chance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,44 +79,12 @@ def views(images: Tensor) -> list[Tensor]:
     return [images, images.flip(-1)]
 
 
-def chance(seed: int, epoch: int, index: Tensor, *, draw: int) -> Tensor:
-    """Answer with a number in [0, 1) per index, (B,), that depends on the arguments alone.
-
-    The mixing is that of splitmix64 (Steele et al. 2014, doi:10.1145/2714064.2660195), in integers
-    that overflow in the same way on every device.
-
-    Args:
-        seed: Any integer.
-        epoch: Any integer.
-        index: Integers, (B,).
-        draw: Tells apart several numbers of one picture and epoch.
-    """
-    state = torch.full_like(index, _signed(seed), dtype=torch.int64)
-    for number in (epoch, draw):
-        state = _mix(state ^ _signed(number + 1))
-    state = _mix(state ^ index.long())
-    return _shift_right(state, 40).float() / (1 << 24)  # 24 bits: what a float holds exactly
-
-
-def _mix(state: Tensor) -> Tensor:
-    state = state + _signed(0x9E3779B97F4A7C15)
-    state = (state ^ _shift_right(state, 30)) * _signed(0xBF58476D1CE4E5B9)
-    state = (state ^ _shift_right(state, 27)) * _signed(0x94D049BB133111EB)
-    return state ^ _shift_right(state, 31)
-
-
-def _shift_right(state: Tensor, bits: int) -> Tensor:
-    """Shift without the sign: torch's own shift repeats it."""
-    return (state >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(number: int) -> int:
-    """Wrap to 64 bits with a sign, the widest integers that torch computes in."""
-    number &= (1 << 64) - 1
-    return number - (1 << 64) if number >> 63 else number
-
-
-AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "light": light}
+AUGMENTATIONS: dict[str, Augmentation | None] = {
+    "none": None,
+    "light": light,
+    "medium": medium,
+    "heavy": heavy,
+}
 
 
 def resolve(augment: str | Augmentation) -> Augmentation | None:

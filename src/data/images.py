@@ -14,6 +14,7 @@ from .arrays import array_to_image
 from .augment import Augmentation, light, resolve
 from .check import examine, same_content
 from .image_samples import ImageSamples
+from .mixing import Mix, mix_pictures
 from .module import Data
 from .parts import Form, build_parts
 
@@ -44,6 +45,12 @@ class ImageData(Data):
 
     None is "light", except while the backbone is frozen: it then sees every picture once, as it
     is. Said in so many words, an augmentation also holds for frozen epochs, which take longer.
+    """
+
+    mix: Mix | None = None
+    """Whether training pictures are made of two: ``"mixup"``, ``"cutmix"`` or ``"both"``.
+
+    A head on features that were computed once never sees mixed pictures.
     """
 
     _names: ClassVar[tuple[str, str, str]] = ("train", "val", "test")
@@ -283,10 +290,12 @@ class ImageData(Data):
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
         """Change the pictures of a training batch, as a pure function of (seed, epoch, index)."""
         change = light if self.augment is None else resolve(self.augment)
-        if change is None:
+        if change is not None:
+            images = change(batch["image"], seed=self.seed, epoch=epoch, index=batch["index"])
+            batch = {**batch, "image": images}
+        if self.mix is None:
             return batch
-        images = change(batch["image"], seed=self.seed, epoch=epoch, index=batch["index"])
-        return {**batch, "image": images}
+        return mix_pictures(batch, self.mix, seed=self.seed, epoch=epoch)
 
     @property
     def caches(self) -> bool:
@@ -294,11 +303,18 @@ class ImageData(Data):
         return self.augment is None or resolve(self.augment) is None
 
     @property
+    def mixes(self) -> bool:
+        """Whether training pictures are made of two."""
+        return self.mix is not None
+
+    @property
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
+        mixed = "" if self.mix is None else f", mixed by {self.mix!r}"
         if self.augment is None or isinstance(self.augment, str):
-            return f"pictures, augmentation {self.augment or 'light'!r}"
-        return f"pictures, augmented by {getattr(self.augment, '__name__', repr(self.augment))}"
+            return f"pictures, augmentation {self.augment or 'light'!r}{mixed}"
+        name = getattr(self.augment, "__name__", repr(self.augment))
+        return f"pictures, augmented by {name}{mixed}"
 
 
 def _spec(classes: tuple[str, ...], images: Sequence[Any]) -> ImageDataSpec:

@@ -13,10 +13,13 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from ..errors import InvalidValueError, NoDataError
+from .balance import Balance, draw_rows, row_weights
 from .report import Report
 from .samples import Fetch, Samples
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..specs import Batch, DataSpec, InputSpec
 
 BATCH_SIZE = 32
@@ -42,6 +45,8 @@ class EpochSampler(DistributedSampler[int]):
         seed: Decides the orders.
         num_processes: How many processes share the samples.
         rank: Which of them this one is.
+        weights: Makes an epoch as many draws with replacement, each row as often as it weighs,
+            (N,); None for every row once.
     """
 
     start: int = 0
@@ -56,6 +61,7 @@ class EpochSampler(DistributedSampler[int]):
         seed: int = 0,
         num_processes: int = 1,
         rank: int = 0,
+        weights: Tensor | None = None,
     ) -> None:
         super().__init__(
             samples,  # type: ignore[arg-type]  # only its length is used
@@ -66,9 +72,14 @@ class EpochSampler(DistributedSampler[int]):
         )
         self._samples = samples
         self._batch_size = batch_size
+        self._weights = weights
 
     def __iter__(self) -> Iterator[int]:
-        positions = list(super().__iter__())
+        if self._weights is None:
+            positions = list(super().__iter__())
+        else:  # every process draws for all of them, and takes its own
+            drawn = draw_rows(self._weights, self.total_size, seed=self.seed, epoch=self.epoch)
+            positions = drawn[self.rank : self.total_size : self.num_replicas]
         lengths = self._samples.lengths
         if lengths is not None:
             positions = self._by_length(positions, lengths.tolist())
@@ -204,6 +215,13 @@ class Data(pl.LightningDataModule):
     num_workers: int = 0
     """Loader processes. 0 reads in threads and needs no ``__main__`` guard in scripts."""
 
+    balance: Balance = None
+    """What is done for rare classes in training; validation and test stay as they are.
+
+    ``"weights"`` gives all classes the same weight in the loss, ``"sampler"`` draws rows of all
+    classes equally often, with replacement, and a dict says the weight of a row by its class.
+    """
+
     def __init__(
         self,
         *,
@@ -268,6 +286,8 @@ class Data(pl.LightningDataModule):
         num_processes = trainer.world_size if trainer else 1
         if shuffle:
             size = _no_single_row(math.ceil(len(samples) / num_processes), size)
+        weights = self.train_weights() if samples is self.train and shuffle else None
+        draws = self.balance == "sampler"
         sampler = EpochSampler(
             samples,
             batch_size=size,
@@ -275,9 +295,10 @@ class Data(pl.LightningDataModule):
             seed=self.seed,
             num_processes=num_processes,
             rank=trainer.global_rank if trainer else 0,
+            weights=weights if draws else None,
         )
         return Loader(
-            Fetch(samples),
+            Fetch(samples, weights=None if draws else weights),
             batch_size=size,
             sampler=sampler,
             num_workers=self.num_workers,
@@ -304,6 +325,15 @@ class Data(pl.LightningDataModule):
             return batch
         return self.augment_batch(batch, epoch=trainer.current_epoch)
 
+    def train_weights(self) -> Tensor | None:
+        """Answer with a weight per training row, (N,), of mean 1; None where nothing is balanced.
+
+        Raises:
+            InvalidValueError: `balance` cannot be meant.
+        """
+        targets = None if self.train is None else self.train.targets
+        return row_weights(self.balance, targets, self.classes)
+
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
         """Change a training batch at random, as a pure function of (seed, epoch, index)."""
         return batch
@@ -312,6 +342,11 @@ class Data(pl.LightningDataModule):
     def caches(self) -> bool:
         """Whether a frozen backbone may be run once per input: inputs are the same each epoch."""
         return True
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training inputs are made of several, with targets of several."""
+        return False
 
     @property
     def sees(self) -> str:

@@ -110,10 +110,13 @@ class Fetch:
 
     Args:
         samples: Where inputs come from as long as no features are set.
+        weights: How much each sample counts in the loss, (N,), as ``weight`` of a batch; None
+            leaves that entry out.
     """
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Samples, *, weights: Tensor | None = None) -> None:
         self.samples = samples
+        self._weights = weights
         self._features: Tensor | None = None
         self._present: Tensor | None = None
 
@@ -135,8 +138,11 @@ class Fetch:
         """Answer with inputs again."""
         self._features = self._present = None
 
-    def rows(self) -> tuple[Tensor, Tensor]:
-        """Answer with the cached features of the readable samples, (N, F), and their targets, (N,).
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer with the cached features of the readable samples, their targets and positions.
+
+        Returns:
+            (N, F), (N,) and (N,).
 
         Raises:
             InvalidValueError: Nothing is cached, or the targets are not known.
@@ -144,13 +150,20 @@ class Fetch:
         targets = self.samples.targets
         if self._features is None or self._present is None or targets is None:
             raise InvalidValueError("Features with targets were asked for before they were cached.")
-        return self._features[self._present], targets[self._present]
+        present = self._present.nonzero()[:, 0]
+        return self._features[present], targets[present], present
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Fetch a batch of inputs or of cached features."""
+        batch = self._get(indices)
+        if self._weights is not None:
+            batch["weight"] = self._weights[batch["index"]]
+        return batch
+
+    def _get(self, indices: Sequence[int]) -> Batch:
         if self._features is None or self._present is None:
             return self.samples.__getitems__(indices)
         index = torch.as_tensor(indices, dtype=torch.int64)

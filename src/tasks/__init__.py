@@ -10,7 +10,7 @@ from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
-from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Strategy
+from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Lora, Strategy
 from .task import Task
 from .text_classifier import TextClassifier
 from .training import Training
@@ -35,6 +35,7 @@ __all__ = [
     "History",
     "ImageClassifier",
     "LayerDecay",
+    "Lora",
     "Objective",
     "Prediction",
     "Predictions",

@@ -47,7 +47,9 @@ class Objective(nn.Module):
     def after_step(self, task: Task) -> None:
         """Do what follows an optimiser step: move a teacher, fill a queue. By default nothing."""
 
-    def solve(self, task: Task, features: Tensor, targets: Tensor) -> str:
+    def solve(
+        self, task: Task, features: Tensor, targets: Tensor, *, weights: Tensor | None
+    ) -> str:
         """Fit the head in closed form or to convergence, and say in words what came of it.
 
         Asked only where `solves` is true.
@@ -56,6 +58,7 @@ class Objective(nn.Module):
             task: Whose head is fitted.
             features: (N, F), on the task's device.
             targets: (N,), on the task's device.
+            weights: How much each row counts, (N,); None for all the same.
         """
         raise NotImplementedError
 
@@ -63,8 +66,10 @@ class Objective(nn.Module):
 class Supervised(Objective):
     """Cross-entropy of the head's logits against the class positions in ``batch["target"]``.
 
-    The loss that is validated is never smoothed, so that it stays comparable. A fresh head over a
-    frozen backbone is solved: logistic regression with a cross-validated penalty.
+    In training, rows count as ``batch["weight"]`` says where the data are balanced, and mixed rows
+    have the target of their ``batch["partner"]``, too. The loss that is validated is neither
+    weighted nor smoothed, so that it stays comparable. A fresh head over a frozen backbone is
+    solved: logistic regression with a cross-validated penalty.
     """
 
     solves = True
@@ -72,15 +77,31 @@ class Supervised(Objective):
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Classify the batch and compare."""
         logits = task(batch)
-        smoothing = task.plan.training.label_smoothing if training else 0.0
-        loss = functional.cross_entropy(logits, batch["target"], label_smoothing=smoothing)
-        return Step(loss, logits)
+        if not training:
+            return Step(functional.cross_entropy(logits, batch["target"]), logits)
+        smoothing = task.plan.training.label_smoothing
 
-    def solve(self, task: Task, features: Tensor, targets: Tensor) -> str:
+        def losses(rows: Tensor | slice) -> Tensor:
+            """Compare the logits with the targets of these rows, each as much as it weighs."""
+            values = functional.cross_entropy(
+                logits, batch["target"][rows], label_smoothing=smoothing, reduction="none"
+            )
+            return values * batch["weight"][rows] if "weight" in batch else values
+
+        own = losses(slice(None))
+        if "partner" in batch:  # cross-entropy is linear in a target that is shared by two
+            share = batch["share"]
+            own = share * own + (1 - share) * losses(batch["partner"])
+        # Over the number of rows, not the sum of weights: that would undo them in small batches.
+        return Step(own.mean(), logits)
+
+    def solve(
+        self, task: Task, features: Tensor, targets: Tensor, *, weights: Tensor | None
+    ) -> str:
         """Solve the linear head by `fit_probe`."""
         num_classes = len(task.spec.classes)
         seed = task.plan.training.seed
-        probe = fit_probe(features, targets, num_classes=num_classes, seed=seed)
+        probe = fit_probe(features, targets, num_classes=num_classes, weights=weights, seed=seed)
         task.set_head(probe.weight, probe.bias)
         return f"cross-validated accuracy {probe.accuracy:.3f} with penalty {probe.penalty:g}"
 

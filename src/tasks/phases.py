@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.module import Data, Loader
 from .running import encode
-from .strategies import Schedule
+from .strategies import Lora, Schedule
 from .training import resolve_precision
 
 if TYPE_CHECKING:
@@ -51,18 +51,36 @@ class Phases(pl.Callback):
         """Say what trains when, and freeze; also when a run is resumed."""
         if trainer.is_global_zero:
             _log.info(self._table(trainer))
-        self._apply(trainer.current_epoch)
+        self.apply(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze and unfreeze for this epoch; switch the loaders between inputs and features."""
         epoch = trainer.current_epoch
-        self._apply(epoch)
+        self.apply(epoch)
         schedule = self._get_schedule()
         if epoch < schedule.num_frozen_epochs and self._task.caches_features(trainer):
             self._cache(trainer)
         else:
             for loader in _loaders(trainer):
                 loader.fetch.uncache()
+
+    def apply(self, epoch: int) -> None:
+        """Freeze and unfreeze as this epoch asks for."""
+        task = self._task
+        named = dict(task.backbone.named_parameters())
+        row = self._get_schedule().row(epoch)
+        for module in task.backbone.modules():  # those that span blocks follow the whole
+            module.training = any(row)
+        for block, multiplier in zip(task.backbone.blocks, row, strict=True):
+            for name in block.parameters:
+                fixed = id(named[name]) in self._fixed
+                named[name].requires_grad_(multiplier > 0 and not fixed)
+            for module in block.modules:
+                module.training = multiplier > 0
+        if task.freezes_batch_norm:
+            for module in task.backbone.modules():
+                if isinstance(module, _BATCH_NORMS):
+                    module.training = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count a backbone that has been trained as pretrained from now on."""
@@ -88,23 +106,6 @@ class Phases(pl.Callback):
             raise RuntimeError("The strategy is known from on_fit_start on.")
         return self._schedule
 
-    def _apply(self, epoch: int) -> None:
-        task = self._task
-        named = dict(task.backbone.named_parameters())
-        row = self._get_schedule().row(epoch)
-        for module in task.backbone.modules():  # those that span blocks follow the whole
-            module.training = any(row)
-        for block, multiplier in zip(task.backbone.blocks, row, strict=True):
-            for name in block.parameters:
-                fixed = id(named[name]) in self._fixed
-                named[name].requires_grad_(multiplier > 0 and not fixed)
-            for module in block.modules:
-                module.training = multiplier > 0
-        if task.freezes_batch_norm:
-            for module in task.backbone.modules():
-                if isinstance(module, _BATCH_NORMS):
-                    module.training = False
-
     def _cache(self, trainer: pl.Trainer) -> None:
         loaders = _loaders(trainer)
         started = time.perf_counter()
@@ -118,13 +119,21 @@ class Phases(pl.Callback):
             seconds = time.perf_counter() - started
             _log.info(f"Ran the frozen backbone once over {count:,} inputs ({seconds:.1f} s).")
         if not self._solved:
-            self._solve(loaders[0])
+            self._solve(trainer, loaders[0])
 
-    def _solve(self, loader: Loader) -> None:
-        features, targets = loader.fetch.rows()
+    def _solve(self, trainer: pl.Trainer, loader: Loader) -> None:
+        features, targets, rows = loader.fetch.rows()
+        data = getattr(trainer, "datamodule", None)
+        # Drawing rare classes more often is, for a head that sees all rows at once, their weight.
+        weights = data.train_weights() if isinstance(data, Data) else None
         started = time.perf_counter()
         device = self._task.device
-        words = self._task.objective.solve(self._task, features.to(device), targets.to(device))
+        words = self._task.objective.solve(
+            self._task,
+            features.to(device),
+            targets.to(device),
+            weights=None if weights is None else weights[rows].to(device),
+        )
         self._solved = True
         seconds = time.perf_counter() - started
         _log.info(f"Solved the head on them: {words} ({seconds:.1f} s).")
@@ -140,15 +149,17 @@ class Phases(pl.Callback):
             open_blocks = [value for value in row if value > 0]
             frozen = last < schedule.num_frozen_epochs
             solved = solves and frozen
-            trains = "head" + (f" + {len(open_blocks)} of {len(row)} blocks" if open_blocks else "")
-            low, high = min(open_blocks, default=1.0), max([*open_blocks, 1.0])
-            rate = f"{task.plan.lr * high:.2g}"
-            rate = f"{task.plan.lr * low:.2g} to {rate}" if low < high else rate
+            opens = f" + {len(open_blocks)} of {len(row)} blocks" if open_blocks else ""
+            opens = " + adapters" if opens and isinstance(task.plan.strategy, Lora) else opens
+            trains = f"head{opens}"
+            rate = task.plan.rates(open_blocks)
             sees = "features computed once" if cached and frozen else inputs
             lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")
         norm = "frozen" if task.freezes_batch_norm else "moving"
-        head = f"Training by {task.plan}, {trainer.precision}, batch statistics {norm}:"
-        return "\n  ".join([head, *lines])
+        head = f"Training by {task.plan}, {trainer.precision}, batch statistics {norm}"
+        if isinstance(data, Data) and data.balance is not None:
+            head += f", classes balanced by {data.balance}"
+        return "\n  ".join([f"{head}:", *lines])
 
 
 def _loaders(trainer: pl.Trainer) -> list[Loader]:

@@ -41,7 +41,13 @@ class Probe:
 
 
 def fit_probe(
-    features: Tensor, targets: Tensor, *, num_classes: int, num_folds: int = 3, seed: int = 0
+    features: Tensor,
+    targets: Tensor,
+    *,
+    num_classes: int,
+    weights: Tensor | None = None,
+    num_folds: int = 3,
+    seed: int = 0,
 ) -> Probe:
     """Solve the head of a frozen backbone.
 
@@ -49,6 +55,8 @@ def fit_probe(
         features: (N, F).
         targets: (N,) of class positions.
         num_classes: K; classes without a row get the smallest logit the penalty allows.
+        weights: How much each row counts in loss and accuracy, (N,), of mean 1; None for all the
+            same.
         num_folds: Parts of the cross-validation.
         seed: Decides the folds.
     """
@@ -58,49 +66,60 @@ def fit_probe(
     std = features.std(0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp_min(1e-12), std, torch.ones_like(std))
     scaled = (features - mean) / std
-    penalty, accuracy, start = _choose(scaled, targets, num_classes, num_folds, seed)
-    weight, bias = _solve(scaled, targets, num_classes, penalty, start, max_iter=200)
+    weights = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights
+    rows = _Rows(scaled, targets, weights, num_classes)
+    penalty, accuracy, start = _choose(rows, num_folds, seed)
+    weight, bias = _solve(rows, penalty, start, max_iter=200)
     weight = weight / std
     return Probe(weight, bias - weight @ mean, penalty, accuracy)
 
 
-def _choose(
-    features: Tensor, targets: Tensor, num_classes: int, num_folds: int, seed: int
-) -> tuple[float, float, tuple[Tensor, Tensor]]:
+@dataclass(frozen=True)
+class _Rows:
+    """What is solved on."""
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor
+    num_classes: int
+
+    def __getitem__(self, rows: Tensor) -> _Rows:
+        return _Rows(self.features[rows], self.targets[rows], self.weights[rows], self.num_classes)
+
+
+def _choose(rows: _Rows, num_folds: int, seed: int) -> tuple[float, float, tuple[Tensor, Tensor]]:
+    targets = rows.targets
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(targets), generator=generator)[:MAX_ROWS]
     # Dealing out rows sorted by class keeps every class in every fold that it can fill.
     order = order[torch.argsort(targets[order].cpu(), stable=True)]
     fold = torch.arange(len(order)) % min(num_folds, len(order))
-    splits = [(order[fold != part], order[fold == part]) for part in range(int(fold.max()) + 1)]
+    splits = [
+        (rows[order[fold != part]], rows[order[fold == part]])
+        for part in range(int(fold.max()) + 1)
+    ]
     starts: list[tuple[Tensor, Tensor] | None] = [None] * len(splits)
-    right: dict[float, int] = {}
+    right: dict[float, float] = {}
     solved: dict[float, tuple[Tensor, Tensor]] = {}
     for penalty in sorted(PENALTIES, reverse=True):
         right[penalty] = 0
         for part, (rest, held) in enumerate(splits):
             # From strong to weak, each solution starts the next one.
-            solution = _solve(
-                features[rest], targets[rest], num_classes, penalty, starts[part], max_iter=15
-            )
-            logits = functional.linear(features[held], *solution)
-            right[penalty] += int((logits.argmax(1) == targets[held]).sum())
+            solution = _solve(rest, penalty, starts[part], max_iter=15)
+            logits = functional.linear(held.features, *solution)
+            hits = logits.argmax(1) == held.targets
+            right[penalty] += float((hits * held.weights).sum())
             starts[part] = solved[penalty] = solution
         if len(right) - list(right.values()).index(max(right.values())) > PATIENCE:
             break  # weaker ones overfit more, and take the longest to solve
     best = max(right, key=lambda penalty: (right[penalty], penalty))
-    return best, right[best] / len(order), solved[best]
+    return best, right[best] / float(rows.weights[order].sum()), solved[best]
 
 
 def _solve(
-    features: Tensor,
-    targets: Tensor,
-    num_classes: int,
-    penalty: float,
-    start: tuple[Tensor, Tensor] | None,
-    *,
-    max_iter: int,
+    rows: _Rows, penalty: float, start: tuple[Tensor, Tensor] | None, *, max_iter: int
 ) -> tuple[Tensor, Tensor]:
+    features, num_classes = rows.features, rows.num_classes
     if start is None:
         start = (
             features.new_zeros(num_classes, features.shape[1]),
@@ -117,8 +136,9 @@ def _solve(
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = functional.cross_entropy(functional.linear(features, weight, bias), targets)
-        loss = loss + 0.5 * penalty * weight.square().sum()
+        logits = functional.linear(features, weight, bias)
+        losses = functional.cross_entropy(logits, rows.targets, reduction="none")
+        loss = (losses * rows.weights).mean() + 0.5 * penalty * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

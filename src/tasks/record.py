@@ -139,7 +139,7 @@ def run_settings(task: Task, data: Data, trainer: pl.Trainer) -> dict[str, Any]:
         "epochs": task.schedule(trainer).num_epochs,
         "precision": str(trainer.precision),
         "strategy": name_of(task.plan.strategy),
-        "lr": task.plan.lr,
+        "lr": "auto" if task.plan.finds_lr else task.plan.lr,
         "training": asdict(task.plan.training),
         "data": {
             **counts,
@@ -147,6 +147,9 @@ def run_settings(task: Task, data: Data, trainer: pl.Trainer) -> dict[str, Any]:
             "batch_size": getattr(trainer.train_dataloader, "batch_size", None),
             "num_workers": data.num_workers,
             "sees": data.sees,
+            "balance": data.balance
+            if data.balance is None or isinstance(data.balance, str)
+            else dict(data.balance),
         },
         "versions": {name: version(name) for name in _PACKAGES},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -95,6 +95,21 @@ def encode(task: Task, loader: Loader) -> tuple[Tensor, Tensor]:
         for module, mode in modes.items():
             module.training = mode
     return features, present
+
+
+@contextmanager
+def restored(task: Task) -> Iterator[None]:
+    """Put weights and buffers back afterwards, those that are not saved included."""
+    values = [*task.parameters(), *task.buffers()]
+    copies = [value.detach().clone() for value in values]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for value, copy in zip(values, copies, strict=True):
+                value.copy_(copy)
+        for parameter in task.parameters():
+            parameter.grad = None
 
 
 def move(batch: Batch, device: torch.device) -> Batch:

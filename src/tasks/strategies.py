@@ -77,6 +77,34 @@ class Gradual:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Train the head, then small matrices beside the linear layers (arXiv:2106.09685).
+
+    The weights of the backbone do not move until the run ends: then the matrices are added to
+    them, and the net is a plain one again. Gradients and the optimiser's state take far less
+    memory. Convolutions of 1x1 are linear layers; others, and norms, have no adapters. The extra
+    ``mealkit[peft]`` is needed.
+
+    Args:
+        rank: Length of the shorter side of the matrices.
+        scale: What is added to a layer is multiplied by this (alpha over rank, in the paper).
+    """
+
+    rank: int = 8
+    scale: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InvalidValueError(f"rank={self.rank}: expected at least 1.")
+        if not self.scale > 0:
+            raise InvalidValueError(f"scale={self.scale}: expected a positive number.")
+
+    def __call__(self, epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
+        """Answer 0 in the first of several epochs, in which the head is solved, and then 1."""
+        return 0.0 if epoch == 0 and num_epochs > 1 else 1.0
+
+
+@dataclass(frozen=True)
 class LayerDecay:
     """Train everything, each block slower than the one behind it (arXiv:2106.08254, sec. 2.4).
 
@@ -102,6 +130,7 @@ STRATEGIES: dict[str, Strategy] = {
     "gradual": Gradual(),
     "layer_decay": LayerDecay(),
     "contrastive": Contrastive(),
+    "lora": Lora(),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +20,28 @@ from ..backbones import Backbone
 from ..data.module import BATCH_SIZE, Data
 from ..errors import InvalidValueError, NoDataError
 from ..specs import Batch, DataSpec, InputSpec, Stage
+from .averaging import Averaging
+from .batch_trial import size_that_fits
 from .best import BestWeights
+from .lora import Adapters
 from .objectives import Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
+from .range_test import RangeTest
 from .record import Recorder, RunFolder, finish_run
 from .results import History, Predictions
 from .saved import save_task
-from .strategies import FreezeUnfreeze, Schedule, Staged, Strategy, full, name_of, resolve
+from .stopping import Patience, TimeLimit
+from .strategies import (
+    FreezeUnfreeze,
+    Lora,
+    Schedule,
+    Staged,
+    Strategy,
+    full,
+    name_of,
+    resolve,
+)
 from .training import (
     Fit,
     Plan,
@@ -198,7 +213,7 @@ class Task(pl.LightningModule):
         self,
         *,
         strategy: str | Strategy | None = None,
-        lr: float | None = None,
+        lr: float | Literal["auto"] | None = None,
         training: Training | None = None,
     ) -> Self:
         """Decide what happens when a Trainer fits this task; `finetune` does this by itself.
@@ -206,7 +221,8 @@ class Task(pl.LightningModule):
         Args:
             strategy: A name of `mealkit.tasks.STRATEGIES` or a function; None for
                 ``freeze_unfreeze`` with a pretrained backbone and ``full`` with an untrained one.
-            lr: Peak learning rate of AdamW; None for the default of `default_lr`.
+            lr: Peak learning rate of AdamW; None for the default of `default_lr`, ``"auto"`` for
+                what a `RangeTest` finds.
             training: The other settings.
 
         Returns:
@@ -216,10 +232,17 @@ class Task(pl.LightningModule):
         pretrained = self.backbone.pretrained
         if strategy is None:
             strategy = FreezeUnfreeze() if pretrained else full
+        if isinstance(lr, str) and lr != "auto":
+            raise InvalidValueError(f"lr={lr!r}: expected a positive number, 'auto' or None.")
+        strategy = resolve(strategy)
+        usual = self.default_lr[0 if pretrained else 1]
+        if isinstance(strategy, Lora):
+            usual *= 10  # adapters start at zero and are scaled; not tuned
         self.plan = Plan(
-            strategy=resolve(strategy),
-            lr=self.default_lr[0 if pretrained else 1] if lr is None else lr,
+            strategy=strategy,
+            lr=usual if lr is None or lr == "auto" else lr,
             training=training or Training(),
+            finds_lr=lr == "auto",
         )
         return self
 
@@ -300,9 +323,20 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Attach the strategy and the best weights to any Trainer that fits this task."""
+        """Attach what the plan asks for to any Trainer that fits this task."""
         self._best = BestWeights(self.monitor, mode=self.monitor_mode)
-        return [Phases(self), self._best]
+        training, phases = self.plan.training, Phases(self)
+        attached: list[pl.Callback] = [RangeTest(self, phases)] if self.plan.finds_lr else []
+        attached += [phases, self._best]
+        if training.ema is not None:
+            attached.append(Averaging(training.ema, best=self._best))
+        if training.patience is not None:
+            attached.append(Patience(self, epochs=training.patience))
+        if training.time_limit_seconds is not None:
+            attached.append(TimeLimit(training.time_limit_seconds))
+        if isinstance(self.plan.strategy, Lora):  # last, because it merges what others restored
+            attached.append(Adapters(self, self.plan.strategy))
+        return attached
 
     # Verbs.
 
@@ -312,8 +346,8 @@ class Task(pl.LightningModule):
         *,
         epochs: int | None = None,
         strategy: str | Strategy | None = None,
-        lr: float | None = None,
-        batch_size: int | None = None,
+        lr: float | Literal["auto"] | None = None,
+        batch_size: int | Literal["auto"] | None = None,
         run: str | Path | None = None,
         precision: str | None = None,
         training: Training | None = None,
@@ -329,11 +363,15 @@ class Task(pl.LightningModule):
             data: What to train on; None for the data this task was made from.
             epochs: How often every training row is seen; None for 5.
             strategy: Which part of the backbone trains when: ``full``, ``freeze``,
-                ``freeze_unfreeze``, ``gradual``, ``layer_decay``, or a function. None for
+                ``freeze_unfreeze``, ``gradual``, ``layer_decay``, ``lora``, or a function. None for
                 ``freeze_unfreeze`` with a pretrained backbone, ``full`` with an untrained one.
             lr: Peak learning rate; None for 2e-4 with a pretrained backbone (measured, see the page
-                of results) and 2e-3 with an untrained one (not tuned).
-            batch_size: Rows in a training batch; None for the data's own, else 32.
+                of results) and 2e-3 with an untrained one (not tuned). ``"auto"`` looks for it, in
+                some dozens of steps ahead of those that count; see `RangeTest`. ``lora`` takes ten
+                times as much.
+            batch_size: Rows in a training batch; None for the data's own, else 32. ``"auto"``
+                halves that until a step fits into memory, and adds up gradients so that a step
+                counts as many rows as before.
             run: Folder for settings, history, curves and the saved task. Never overwritten.
             precision: ``"auto"``, ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``; None for the
                 task's own, which is automatic at first. The task keeps it.
@@ -356,6 +394,7 @@ class Task(pl.LightningModule):
             given = {
                 "epochs": epochs,
                 "precision": precision,
+                "batch_size": "auto" if batch_size == "auto" else None,
                 "logger": logger,
                 "callbacks": callbacks or None,
                 "accumulate": None if settings.accumulate == usual.accumulate else True,
@@ -372,6 +411,7 @@ class Task(pl.LightningModule):
             num_epochs = 5 if epochs is None else epochs
         else:
             num_epochs = trainer.max_epochs or -1
+        num_rows = self._num_rows(data, num_epochs, batch_size)
         if run is not None:
             own.append(RunFolder(Path(run), task=self, data=data, recorder=recorder))
         if trainer is None:
@@ -385,10 +425,9 @@ class Task(pl.LightningModule):
         else:
             fit = fit_with(trainer, own)
         self._run_stage(data, trainer)
-        solves = self.objective.solves and self.head_is_fresh
-        if lr is not None and solves and self._only_head_trains(data, num_epochs):
-            _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
-        self._fit(fit, data, num_epochs, batch_size)
+        if self._only_head_trains(data, num_epochs):
+            self._say_unused(data, lr)
+        self._fit(fit, data, num_epochs, num_rows)
         history = History(recorder.rows, None if self._best is None else self._best.epoch)
         if run is not None and self.trainer.is_global_zero:
             finish_run(self, Path(run), history)
@@ -416,7 +455,10 @@ class Task(pl.LightningModule):
             epochs: How often every training row is seen.
         """
         before = self.objective, self.plan
-        self.objective, self.plan = objective, replace(self.plan, strategy=full, lr=lr)
+        # There is no validation in it, so nothing chooses between averages or says when to stop.
+        training = replace(self.plan.training, ema=None, patience=None)
+        plan = replace(self.plan, strategy=full, lr=lr, training=training, finds_lr=False)
+        self.objective, self.plan = objective, plan
         recorder = Recorder()
         fit = fit_quietly(
             epochs=epochs,
@@ -450,6 +492,29 @@ class Task(pl.LightningModule):
         finally:
             data.batch_size = before
             self.eval()
+
+    def _num_rows(self, data: Data, num_epochs: int, batch_size: int | str | None) -> int | None:
+        """Answer with a batch size that fits where one is to be found, and accumulate the rest."""
+        if not isinstance(batch_size, str):
+            return batch_size
+        if batch_size != "auto":
+            raise InvalidValueError(f"batch_size={batch_size!r}: expected a number or 'auto'.")
+        if self._only_head_trains(data, num_epochs):
+            _log.info("batch_size='auto': the head sees features; no size has to be found.")
+            return None
+        start = BATCH_SIZE if data.batch_size is None else data.batch_size
+        size, training = size_that_fits(self, data, start=start), self.plan.training
+        accumulate = training.accumulate * math.ceil(start / size)
+        self.plan = replace(self.plan, training=replace(training, accumulate=accumulate))
+        _log.info(f"Batches of {size} rows fit into memory; {accumulate} of them make a step.")
+        return size
+
+    def _say_unused(self, data: Data, lr: object) -> None:
+        """Say what changes nothing in a run of the head on features that are computed once."""
+        if lr is not None and self.objective.solves and self.head_is_fresh:
+            _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
+        if data.mixes:
+            _log.warning("data.mix changes nothing in this run: features are computed once.")
 
     def _only_head_trains(self, data: Data, num_epochs: int) -> bool:
         schedule = Schedule(self.plan.strategy, max(1, num_epochs), len(self.backbone.blocks))

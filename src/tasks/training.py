@@ -38,6 +38,12 @@ class Training:
         batch_norm: Whether batch-norm statistics move while fine-tuning: ``"frozen"``, ``"moving"``
             or ``"auto"``, which freezes those of pretrained backbones and moves those of others.
         seed: Decides dropout and whatever else is random in training.
+        ema: Decay of a moving average of the weights that is validated and kept in their place,
+            such as 0.99 for runs of some hundred steps; see `Averaging`. None for the weights.
+        patience: Epochs without a better validation metric after which the run ends; frozen epochs
+            in front of others do not count. None runs all epochs.
+        time_limit_seconds: Ends the run after the batch in which this much time has passed; it is
+            validated, and the best weights are kept. None for no limit.
 
     Raises:
         InvalidValueError: A value that cannot be meant.
@@ -54,8 +60,18 @@ class Training:
     clip_norm: float | None = 1.0
     batch_norm: Literal["auto", "frozen", "moving"] = "auto"
     seed: int = 0
+    ema: float | None = None
+    patience: int | None = None
+    time_limit_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        problems = [*self._problems_of_length(), *self._problems_of_steps()]
+        if problems:
+            raise InvalidValueError(f"Training cannot start: {'; '.join(problems)}.")
+        if self.batch_norm not in ("auto", "frozen", "moving"):
+            raise unknown_name("batch_norm setting", self.batch_norm, ("auto", "frozen", "moving"))
+
+    def _problems_of_steps(self) -> list[str]:
         problems = []
         if self.weight_decay < 0:
             problems.append(f"weight_decay={self.weight_decay}: expected at least 0")
@@ -67,10 +83,18 @@ class Training:
             problems.append(f"accumulate={self.accumulate}: expected at least 1")
         if self.clip_norm is not None and self.clip_norm <= 0:
             problems.append(f"clip_norm={self.clip_norm}: expected a positive number or None")
-        if problems:
-            raise InvalidValueError(f"Training cannot start: {'; '.join(problems)}.")
-        if self.batch_norm not in ("auto", "frozen", "moving"):
-            raise unknown_name("batch_norm setting", self.batch_norm, ("auto", "frozen", "moving"))
+        if self.ema is not None and not 0 < self.ema < 1:
+            problems.append(f"ema={self.ema}: expected a decay in (0, 1), or None")
+        return problems
+
+    def _problems_of_length(self) -> list[str]:
+        problems = []
+        if self.patience is not None and self.patience < 1:
+            problems.append(f"patience={self.patience}: expected at least 1 epoch, or None")
+        limit = self.time_limit_seconds
+        if limit is not None and not limit > 0:
+            problems.append(f"time_limit_seconds={limit}: expected a positive number, or None")
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +105,30 @@ class Plan:
         strategy: Which block trains when.
         lr: The peak learning rate.
         training: The other settings.
+        finds_lr: Whether a range test decides the rate before the first step, and ``lr`` is only
+            what is taken where it finds none.
     """
 
     strategy: Strategy
     lr: float
     training: Training
+    finds_lr: bool = False
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise InvalidValueError(f"lr={self.lr}: expected a positive number.")
 
     def __str__(self) -> str:
-        return f"{name_of(self.strategy)}, AdamW at {self.lr:g}"
+        rate = "a rate to be found" if self.finds_lr else f"{self.lr:g}"
+        return f"{name_of(self.strategy)}, AdamW at {rate}"
+
+    def rates(self, multipliers: Sequence[float]) -> str:
+        """Say the peak rates of the head and of blocks with these multipliers."""
+        low, high = min(multipliers, default=1.0), max([*multipliers, 1.0])
+        if self.finds_lr:
+            return "to be found"
+        rate = f"{self.lr * high:.2g}"
+        return f"{self.lr * low:.2g} to {rate}" if low < high else rate
 
 
 def resolve_precision(precision: str) -> str:

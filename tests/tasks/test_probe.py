@@ -56,3 +56,28 @@ def test_global_random_state_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     fit_probe(*blobs(40, 2, 4, noise=1.0), num_classes=2)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_weights_count_as_in_scikit_learn() -> None:
+    features, targets = blobs(300, 3, 8, noise=2.0)
+    weights = torch.where(targets == 0, 2.0, 0.5)
+    weights = weights / weights.mean()
+    probe = fit_probe(features, targets, num_classes=3, weights=weights)
+    scaler = StandardScaler().fit(features.numpy())
+    oracle = LogisticRegression(C=1 / (probe.penalty * len(targets)), max_iter=2000, tol=1e-8)
+    scaled = scaler.transform(features.numpy())
+    oracle.fit(scaled, targets.numpy(), sample_weight=weights.numpy())
+    ours = torch.softmax(features @ probe.weight.T + probe.bias, 1).numpy()
+    assert np.abs(ours - oracle.predict_proba(scaled)).max() < 2e-3
+    plain = fit_probe(features, targets, num_classes=3)
+    assert not torch.allclose(plain.bias, probe.bias, atol=0.05)
+
+
+def test_the_accuracy_that_chooses_the_penalty_is_weighted_too() -> None:
+    features, targets = torch.randn(400, 4, generator=torch.Generator().manual_seed(0)), None
+    targets = (torch.arange(400) % 20 == 0).long()  # features say nothing of them
+    weights = torch.where(targets == 1, 10.0, 10 / 19)
+    plain = fit_probe(features, targets, num_classes=2)
+    weighted = fit_probe(features, targets, num_classes=2, weights=weights)
+    assert plain.accuracy == pytest.approx(0.95, abs=0.01)
+    assert weighted.accuracy == pytest.approx(0.5, abs=0.15)

@@ -1,0 +1,82 @@
+"""Classes that are rare: how much a training row of each weighs, or how often it is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ..errors import InvalidValueError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Balance = Literal["weights", "sampler"] | Mapping[str, float] | None
+"""None leaves rows as they are; a mapping gives the weight of each class that it names."""
+
+BALANCES = ("weights", "sampler")
+
+
+def row_weights(balance: Balance, targets: Tensor | None, classes: Sequence[str]) -> Tensor | None:
+    """Answer with a weight per training row, (N,), whose mean is 1; None for no balance.
+
+    By name, every class that has rows weighs the same in all: a row weighs N over the number of
+    such classes and the rows of its own class (King and Zeng 2001, doi:10.1093/oxfordjournals.pan
+    .a004868). In a mapping, classes that are not named weigh 1 before the mean is brought to 1.
+
+    Args:
+        balance: A name of `BALANCES`, or weights by the names of classes.
+        targets: Position of the class of each row, (N,).
+        classes: Names in the order of the positions.
+
+    Raises:
+        UnknownNameError: There is no such balance, or no such class.
+        InvalidValueError: A weight is not a positive number, or the targets are no classes.
+    """
+    if balance is None:
+        return None
+    if targets is None or targets.ndim != 1 or targets.is_floating_point() or not classes:
+        raise InvalidValueError(
+            f"balance={balance!r}: expected data with one class per row. Leave balance at None."
+        )
+    if isinstance(balance, Mapping):
+        by_class = _given(balance, classes)
+    elif balance in BALANCES:
+        # A class without rows is never looked up; 1 row avoids the division by none.
+        by_class = 1 / torch.bincount(targets, minlength=len(classes)).clamp_min(1).double()
+    else:
+        raise unknown_name("balance", str(balance), BALANCES)
+    weights = by_class[targets]
+    return (weights / weights.mean()).float()
+
+
+def _given(balance: Mapping[str, float], classes: Sequence[str]) -> Tensor:
+    weights = dict.fromkeys(classes, 1.0)
+    for name, weight in balance.items():
+        if str(name) not in weights:
+            raise unknown_name("class", str(name), classes)
+        if not (weight > 0 and math.isfinite(weight)):
+            raise InvalidValueError(
+                f"balance gives {name!r} the weight {weight}: expected a positive number."
+            )
+        weights[str(name)] = float(weight)
+    return torch.tensor(list(weights.values()), dtype=torch.float64)
+
+
+def draw_rows(weights: Tensor, count: int, *, seed: int, epoch: int) -> list[int]:
+    """Draw rows with replacement, each as often as it weighs, as a pure function of (seed, epoch).
+
+    Args:
+        weights: One per row, (N,).
+        count: How many to draw.
+        seed: Decides, with the epoch, what is drawn.
+        epoch: Counted from 0.
+    """
+    generator = torch.Generator().manual_seed(seed + epoch)
+    # Not torch.multinomial, which takes at most 2^24 rows.
+    ends = weights.double().cumsum(0)
+    points = torch.rand(count, generator=generator, dtype=torch.float64) * ends[-1]
+    rows = torch.searchsorted(ends, points, right=True).clamp_max(len(weights) - 1)
+    return [int(row) for row in rows.tolist()]
