@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from torch import nn
@@ -34,6 +34,9 @@ class Phases(pl.Callback):
     def __init__(self, task: Task) -> None:
         self._task = task
         self._schedule: Schedule | None = None
+        self.solves: bool | None = None
+        """Whether frozen epochs solve the head; known at the start and kept for a resumed run, of
+        which the head is not fresh any more."""
         self._solved = False
         self._fixed: set[int] = set()  # what the net itself keeps fixed is never opened
 
@@ -45,13 +48,25 @@ class Phases(pl.Callback):
         parameters = self._task.parameters()
         self._fixed = {id(parameter) for parameter in parameters if not parameter.requires_grad}
         self._schedule = self._task.schedule(trainer)
-        self._solved = not self._task.solves_head(trainer)
+        if self.solves is None:
+            self.solves = self._task.solves_head(trainer)
+            self._solved = not self.solves
+
+    def state_dict(self) -> dict[str, Any]:  # Any: plain values, for Lightning
+        """Answer with what a resumed run cannot see from its weights."""
+        return {"solves": self.solves, "solved": self._solved}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on as it was decided at the start."""
+        self.solves, self._solved = state_dict["solves"], state_dict["solved"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what trains when, and freeze; also when a run is resumed."""
         if trainer.is_global_zero:
             _log.info(self._table(trainer))
         self._apply(trainer.current_epoch)
+        if trainer.fit_loop.restarted_mid_epoch:  # whose start is not told again
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze and unfreeze for this epoch; switch the loaders between inputs and features."""
@@ -131,7 +146,7 @@ class Phases(pl.Callback):
 
     def _table(self, trainer: pl.Trainer) -> str:
         schedule, task = self._get_schedule(), self._task
-        cached, solves = task.caches_features(trainer), not self._solved
+        cached, solves = task.caches_features(trainer), self.solves
         data = getattr(trainer, "datamodule", None)
         inputs = data.sees if isinstance(data, Data) else "batches of your loader"
         lines = [f"{'epochs':<8} {'trains':<22} {'rate':<20} {'sees'}"]

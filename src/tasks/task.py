@@ -19,13 +19,15 @@ from ..data.module import BATCH_SIZE, Data
 from ..errors import InvalidValueError, NoDataError
 from ..specs import Batch, DataSpec, InputSpec, Stage
 from .best import BestWeights
-from .objectives import Objective
+from .checkpoint import Position
+from .objectives import FollowUp, Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
-from .record import Recorder, RunFolder, finish_run
+from .record import Recorder
 from .results import History, Predictions
+from .runs import open_run
 from .saved import save_task
-from .strategies import FreezeUnfreeze, Schedule, Strategy, full, resolve
+from .strategies import FreezeUnfreeze, Schedule, Strategy, full, name_of, resolve
 from .training import (
     Fit,
     Plan,
@@ -90,7 +92,7 @@ class Task(pl.LightningModule):
         self.data: Data | None = None
         self.precision = "auto"
         self._best: BestWeights | None = None
-        self._num_steps = 0  # optimiser steps that the objective has followed up on
+        self._phases: Phases | None = None
         self.plan_training()
 
     @property
@@ -134,10 +136,6 @@ class Task(pl.LightningModule):
 
     # Steps.
 
-    def on_train_start(self) -> None:
-        """Count steps from where this run starts."""
-        self._num_steps = self.trainer.global_step
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Answer with the loss of a batch."""
         step = self.objective.step(self, batch, training=True)
@@ -178,17 +176,6 @@ class Task(pl.LightningModule):
         if any(metric.update_called for metric in metrics.values()):
             self.log_dict(metrics.compute(), prog_bar=True)
         metrics.reset()
-
-    def on_train_batch_end(
-        self,
-        outputs: Any,  # Any: Lightning's
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        """Let the objective follow up on an optimiser step, not on every accumulated batch."""
-        if self.trainer.global_step > self._num_steps:
-            self.objective.after_step(self)
-        self._num_steps = self.trainer.global_step
 
     # What a Trainer needs, ours or the user's.
 
@@ -240,7 +227,12 @@ class Task(pl.LightningModule):
         return is_cacheable(trainer)
 
     def solves_head(self, trainer: pl.Trainer) -> bool:
-        """Whether frozen epochs solve the head; one that has learnt already is trained on."""
+        """Whether frozen epochs solve the head; one that has learnt already is trained on.
+
+        A run that is resumed does what it did: its head had learnt nothing when it began.
+        """
+        if self._phases is not None and self._phases.solves is not None:
+            return self._phases.solves
         return self.objective.solves and self.head_is_fresh and self.caches_features(trainer)
 
     @property
@@ -292,9 +284,10 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Attach the strategy and the best weights to any Trainer that fits this task."""
+        """Attach strategy, best weights and exact resuming to any Trainer that fits this task."""
         self._best = BestWeights(self.monitor, mode=self.monitor_mode)
-        return [Phases(self), self._best]
+        self._phases = Phases(self)
+        return [self._phases, self._best, FollowUp(self), Position()]
 
     # Verbs.
 
@@ -307,6 +300,7 @@ class Task(pl.LightningModule):
         lr: float | None = None,
         batch_size: int | None = None,
         run: str | Path | None = None,
+        resume: bool = False,
         precision: str | None = None,
         training: Training | None = None,
         trainer: pl.Trainer | None = None,
@@ -326,7 +320,11 @@ class Task(pl.LightningModule):
             lr: Peak learning rate; None for 2e-4 with a pretrained backbone (measured, see the page
                 of results) and 2e-3 with an untrained one (not tuned).
             batch_size: Rows in a training batch; None for the data's own, else 32.
-            run: Folder for settings, history, curves and the saved task. Never overwritten.
+            run: Folder for settings, history, checkpoint, curves and the saved task. Never
+                overwritten.
+            resume: Whether a run that was stopped goes on from its checkpoint, to the weights that
+                it would have come to. One that is finished is not repeated: its weights are put
+                into the task. Where there is no run yet, it starts.
             precision: ``"auto"``, ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``; None for the
                 task's own, which is automatic at first. The task keeps it.
             training: The settings changed once in a while.
@@ -340,7 +338,7 @@ class Task(pl.LightningModule):
         Raises:
             NoDataError: There is nothing to train on.
             InvalidValueError: Arguments contradict each other or the data.
-            RunError: The run folder is in use.
+            RunError: The run folder is in use, or its run was made with other settings or data.
         """
         data = self._resolve_data(data)
         if trainer is not None:
@@ -360,12 +358,25 @@ class Task(pl.LightningModule):
         if precision is not None:
             resolve_precision(precision)  # which refuses a wrong one
             self.precision = precision
-        if trainer is None:
-            num_epochs = 5 if epochs is None else epochs
-        else:
-            num_epochs = trainer.max_epochs or -1
-        if run is not None:
-            own.append(RunFolder(Path(run), task=self, data=data, recorder=recorder))
+        asked = 5 if epochs is None else epochs
+        num_epochs = asked if trainer is None else trainer.max_epochs or -1
+        begun = open_run(
+            run,
+            resume=resume,
+            task=self,
+            data=data,
+            asked={
+                "epochs": num_epochs,
+                "strategy": None if strategy is None else name_of(self.plan.strategy),
+                "lr": lr,
+                "batch_size": batch_size,
+            },
+            trainer=trainer,
+        )
+        if begun is not None and begun.finished:
+            return begun.take_over(self)
+        if begun is not None:
+            own += begun.callbacks(task=self, data=data, recorder=recorder)
         if trainer is None:
             fit = fit_quietly(
                 epochs=num_epochs,
@@ -379,13 +390,21 @@ class Task(pl.LightningModule):
         solves = self.objective.solves and self.head_is_fresh
         if lr is not None and solves and self._only_head_trains(data, num_epochs):
             _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
-        self._fit(fit, data, num_epochs, batch_size)
+        checkpoint = None if begun is None else begun.checkpoint
+        self._fit(fit, data, num_epochs, batch_size, checkpoint)
         history = History(recorder.rows, None if self._best is None else self._best.epoch)
-        if run is not None and self.trainer.is_global_zero:
-            finish_run(self, Path(run), history)
+        if begun is not None and self.trainer.is_global_zero:
+            begun.finish(self, history)
         return history
 
-    def _fit(self, fit: Fit, data: Data, num_epochs: int, batch_size: int | None) -> None:
+    def _fit(
+        self,
+        fit: Fit,
+        data: Data,
+        num_epochs: int,
+        batch_size: int | None,
+        checkpoint: Path | None,
+    ) -> None:
         before = data.batch_size
         if batch_size is not None:
             data.batch_size = batch_size
@@ -394,7 +413,7 @@ class Task(pl.LightningModule):
         try:
             with isolate_rng():
                 torch.manual_seed(self.plan.training.seed)
-                fit(self, data)
+                fit(self, data, checkpoint=checkpoint)
         finally:
             data.batch_size = before
             self.eval()
