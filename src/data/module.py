@@ -67,12 +67,30 @@ class EpochSampler(DistributedSampler[int]):
         self._batch_size = batch_size
 
     def __iter__(self) -> Iterator[int]:
-        positions = list(super().__iter__())
+        positions, padding = self._split(list(super().__iter__()))
         lengths = self._samples.lengths
         if lengths is not None:
             positions = self._by_length(positions, lengths.tolist())
+        positions += padding
         start, self.start = self.start, 0
         return iter(positions[start:])
+
+    def is_padding(self, positions: list[int]) -> bool:
+        """Whether a batch stands here only so that all processes have as many."""
+        spread = self.num_replicas > 1 and not self.shuffle
+        return spread and all(position % self.num_replicas != self.rank for position in positions)
+
+    def _split(self, positions: list[int]) -> tuple[list[int], list[int]]:
+        """Keep apart what torch adds to fill up the last round of a part that is scored.
+
+        It would be scored twice, so it is left out, but for where this process would then have a
+        batch less than the others.
+        """
+        own = [position for position in positions if not self.is_padding([position])]
+        num_batches = math.ceil(len(positions) / self._batch_size)
+        if math.ceil(len(own) / self._batch_size) == num_batches:
+            return own, []
+        return own, positions[-1:]
 
     def _by_length(self, positions: list[int], lengths: list[int]) -> list[int]:
         longest_first = sorted(positions, key=lambda position: -lengths[position])
@@ -150,7 +168,7 @@ class Loader(DataLoader["Batch"]):
             self._position += 1
             readable = self._without_failed(batch)
             if len(readable["index"]):  # the loss of no rows would be NaN
-                yield readable
+                yield self._marked(readable)
 
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         if self.num_workers or self.fetch.cached:
@@ -168,6 +186,12 @@ class Loader(DataLoader["Batch"]):
             for index in failed.tolist():
                 samples = self.fetch.samples
                 self.report.add(samples.ids[index], samples.why(index))
+        return batch
+
+    def _marked(self, batch: Batch) -> Batch:
+        sampler = self.sampler
+        if isinstance(sampler, EpochSampler) and sampler.is_padding(batch["index"].tolist()):
+            batch["padding"] = torch.ones(1, dtype=torch.bool)
         return batch
 
     def state_dict(self) -> dict[str, int]:

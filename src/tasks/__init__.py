@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
+from .processes import gather_predictions
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
 from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Strategy
@@ -31,5 +32,6 @@ __all__ = [
     "Supervised",
     "Task",
     "Training",
+    "gather_predictions",
     "load",
 ]

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from ..data.module import Data, Loader
+from .processes import copy_from_first
 from .running import encode
 from .strategies import Schedule
 from .training import resolve_precision
@@ -80,10 +81,12 @@ class Phases(pl.Callback):
                 loader.fetch.uncache()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count a backbone that has been trained as pretrained from now on."""
+        """Count a trained backbone as pretrained from now on; let processes agree on statistics."""
         schedule = self._get_schedule()
         if schedule.num_frozen_epochs < schedule.num_epochs:
             self._task.backbone.pretrained = True
+        if trainer.world_size > 1:  # batch statistics have moved apart since the last validation
+            copy_from_first(self._task.buffers())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave nothing frozen behind, and free the features."""
@@ -126,21 +129,26 @@ class Phases(pl.Callback):
         fresh = [loader for loader in loaders if not loader.fetch.cached]
         for loader in fresh:
             with trainer.precision_plugin.forward_context():
-                features, present = encode(self._task, loader)
+                features, present = encode(
+                    self._task, loader, num_processes=trainer.world_size, rank=trainer.global_rank
+                )
             loader.fetch.cache(features, present)
-        if fresh:
+        if fresh and trainer.is_global_zero:
             count = sum(len(loader.fetch) for loader in fresh)
             seconds = time.perf_counter() - started
             _log.info(f"Ran the frozen backbone once over {count:,} inputs ({seconds:.1f} s).")
         if not self._solved:
-            self._solve(loaders[0])
+            if trainer.is_global_zero:
+                self._solve(loaders[0])
+            if trainer.world_size > 1:
+                copy_from_first(self._task.head.state_dict().values())
+            self._solved = True
 
     def _solve(self, loader: Loader) -> None:
         features, targets = loader.fetch.rows()
         started = time.perf_counter()
         device = self._task.device
         words = self._task.objective.solve(self._task, features.to(device), targets.to(device))
-        self._solved = True
         seconds = time.perf_counter() - started
         _log.info(f"Solved the head on them: {words} ({seconds:.1f} s).")
 

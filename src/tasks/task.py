@@ -23,6 +23,7 @@ from .checkpoint import Position
 from .objectives import FollowUp, Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
+from .processes import Messenger, allow_frozen_blocks
 from .record import Recorder
 from .results import History, Predictions
 from .runs import open_run
@@ -89,6 +90,8 @@ class Task(pl.LightningModule):
         self.preprocess = preprocess
         self.objective = objective
         self._metrics = {"val": metrics.clone("val/"), "test": metrics.clone("test/")}
+        self._losses: dict[Stage, Tensor] = {}  # sum over rows, and their number
+        self._scored: set[Stage] = set()  # what metrics are to be computed of
         self.data: Data | None = None
         self.precision = "auto"
         self._best: BestWeights | None = None
@@ -140,7 +143,9 @@ class Task(pl.LightningModule):
         """Answer with the loss of a batch."""
         step = self.objective.step(self, batch, training=True)
         count = len(batch["index"])
-        self.log("train/loss", step.loss, on_step=False, on_epoch=True, batch_size=count)
+        self.log(
+            "train/loss", step.loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True
+        )
         self.log("loss", step.loss, prog_bar=True, logger=False, batch_size=count)
         return step.loss
 
@@ -158,10 +163,15 @@ class Task(pl.LightningModule):
 
     def _score(self, batch: Batch, stage: Stage) -> None:
         step = self.objective.step(self, batch, training=False)
-        count = len(batch["index"])
-        self.log(f"{stage}/loss", step.loss, batch_size=count, sync_dist=True, on_epoch=True)
+        # A batch that only fills up a round is computed, because processes wait for each other.
+        count = 0 if "padding" in batch else len(batch["index"])
+        # Summed up here: Lightning's mean over processes rounds their average number of rows down.
+        sums = torch.stack([step.loss.detach().float() * count, step.loss.new_tensor(count)])
+        self._losses[stage] = sums + self._losses.get(stage, torch.zeros_like(sums))
         if step.output is not None:
-            self._metrics[stage].to(self.device).update(step.output, batch["target"])
+            self._scored.add(stage)
+            if count:
+                self._metrics[stage].to(self.device).update(step.output, batch["target"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation part."""
@@ -173,8 +183,13 @@ class Task(pl.LightningModule):
 
     def _log_metrics(self, stage: Stage) -> None:
         metrics = self._metrics[stage]
-        if any(metric.update_called for metric in metrics.values()):
-            self.log_dict(metrics.compute(), prog_bar=True)
+        if (sums := self._losses.pop(stage, None)) is not None:
+            total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            self.log(f"{stage}/loss", total / count, sync_dist=True)
+        if stage in self._scored:  # not whether they were updated: processes must not disagree
+            # They are equal on all processes; without sync_dist, Lightning would doubt it aloud.
+            self.log_dict(metrics.compute(), prog_bar=True, sync_dist=True)
+        self._scored.discard(stage)
         metrics.reset()
 
     # What a Trainer needs, ours or the user's.
@@ -241,11 +256,13 @@ class Task(pl.LightningModule):
         return not any(bool(parameter.any()) for parameter in self.head.parameters())
 
     def setup(self, stage: str) -> None:
-        """Tell the data what the backbone wants, and check that they fit together."""
+        """Tell the data what the backbone wants, check that they fit together, and prepare DDP."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, Data):
             self.check_data(data)
             data.prepare(self.input_spec)
+        if stage == "fit":
+            allow_frozen_blocks(self, self.trainer)
 
     def check_data(self, data: Data) -> None:
         """Refuse data that are of another kind or have other classes than this task.
@@ -288,6 +305,11 @@ class Task(pl.LightningModule):
         self._best = BestWeights(self.monitor, mode=self.monitor_mode)
         self._phases = Phases(self)
         return [self._phases, self._best, FollowUp(self), Position()]
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights the last fit left in the task; None where none was chosen."""
+        return None if self._best is None else self._best.epoch
 
     # Verbs.
 
@@ -354,7 +376,8 @@ class Task(pl.LightningModule):
             refuse_beside_trainer(given)
         self.plan_training(strategy=strategy, lr=lr, training=training)
         recorder = Recorder()
-        own: list[pl.Callback] = [recorder]
+        messenger = Messenger(self, recorder)
+        own: list[pl.Callback] = [recorder, messenger]
         if precision is not None:
             resolve_precision(precision)  # which refuses a wrong one
             self.precision = precision
@@ -392,8 +415,8 @@ class Task(pl.LightningModule):
             _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
         checkpoint = None if begun is None else begun.checkpoint
         self._fit(fit, data, num_epochs, batch_size, checkpoint)
-        history = History(recorder.rows, None if self._best is None else self._best.epoch)
-        if begun is not None and self.trainer.is_global_zero:
+        history = messenger.history()
+        if begun is not None and (trainer is None or trainer.is_global_zero):
             begun.finish(self, history)
         return history
 

@@ -235,3 +235,20 @@ def test_a_fetch_that_fails_stops_the_loop_with_its_error() -> None:
     loader = Loader(Fetch(Broken(4)), batch_size=2, report=Report())
     with pytest.raises(OSError, match="disk is gone"):
         order(loader)
+
+
+@pytest.mark.parametrize(("count", "size"), [(13, 6), (12, 6), (5, 4), (1, 4), (7, 2)])
+@pytest.mark.parametrize("lengths", [None, "vary"])
+def test_several_processes_score_every_row_once_in_equally_many_batches(
+    count: int, size: int, lengths: str | None
+) -> None:
+    rows, numbers = [], []
+    for rank in range(3):
+        samples = Numbers(count)
+        samples.lengths = None if lengths is None else torch.arange(count) * 7 % 5
+        sampler = EpochSampler(samples, batch_size=size, shuffle=False, num_processes=3, rank=rank)
+        batches = list(Loader(Fetch(samples), batch_size=size, sampler=sampler))
+        numbers.append(len(batches))
+        rows += [batch["index"].tolist() for batch in batches if "padding" not in batch]
+    assert sorted(itertools.chain(*rows)) == list(range(count))
+    assert len(set(numbers)) == 1
