@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, UnreadableError
 from .report import Report
 from .samples import Fetch, Samples
 
@@ -169,6 +169,8 @@ class Loader(DataLoader["Batch"]):
             readable = self._without_failed(batch)
             if len(readable["index"]):  # the loss of no rows would be NaN
                 yield self._marked(readable)
+            else:
+                self._refuse_to_pass_over()
 
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         if self.num_workers or self.fetch.cached:
@@ -187,6 +189,14 @@ class Loader(DataLoader["Batch"]):
                 samples = self.fetch.samples
                 self.report.add(samples.ids[index], samples.why(index))
         return batch
+
+    def _refuse_to_pass_over(self) -> None:
+        if isinstance(self.sampler, EpochSampler) and self.sampler.num_replicas > 1:
+            raise UnreadableError(
+                "Not one row of a batch can be read. It would be passed over, but the other "
+                "processes would wait for this one. The report of the data names the rows: leave "
+                "them out, or make batches larger."
+            )
 
     def _marked(self, batch: Batch) -> Batch:
         sampler = self.sampler

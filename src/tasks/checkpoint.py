@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CHECKPOINT = "last.ckpt"
 """Name of the checkpoint in a run folder."""
 
+UNFINISHED = "last.new"
+"""Name of one that is being written, and that a kill may leave behind."""
+
 EVERY_SECONDS = 300.0
 """In mid-epoch, a checkpoint is written when the last one is as old as this: so much work a kill
 costs at most."""
@@ -139,7 +142,7 @@ class Checkpoints(Checkpoint):
 
     def _write(self, trainer: pl.Trainer) -> None:
         started = time.monotonic()
-        new = self._path.with_suffix(".new")
+        new = self._path.with_name(UNFINISHED)
         trainer.save_checkpoint(new, weights_only=False)
         if trainer.is_global_zero:
             if self._written is None:

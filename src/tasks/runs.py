@@ -13,7 +13,7 @@ import pandas as pd
 import pytorch_lightning as pl
 
 from ..errors import InvalidValueError, MissingPackageError, RunError
-from .checkpoint import CHECKPOINT, Checkpoints, read_fingerprint
+from .checkpoint import CHECKPOINT, UNFINISHED, Checkpoints, read_fingerprint
 from .fingerprint import PLAN, Fingerprint, fingerprint, refuse_changes
 from .record import Recorder, run_settings
 from .results import History
@@ -112,7 +112,8 @@ class Run:
         except MissingPackageError as error:
             _log.warning(f"The run has no curves.png. {error}")
         _write(self.folder / _FINISHED, json.dumps({"best_epoch": history.best_epoch}) + "\n")
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        for path in (self.folder / CHECKPOINT, self.folder / UNFINISHED):
+            path.unlink(missing_ok=True)
 
     def take_over(self, task: Task) -> History:
         """Put the weights of the finished run into the task, and answer with its history."""

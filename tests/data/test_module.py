@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from mealkit.data import Data, EpochSampler, Fetch, Loader, Report
-from mealkit.errors import InvalidValueError, NoDataError
+from mealkit.errors import InvalidValueError, NoDataError, UnreadableError
 from mealkit.specs import ImageDataSpec, ImageSpec
 
 BareTrainer = Callable[[int], pl.Trainer]
@@ -252,3 +252,11 @@ def test_several_processes_score_every_row_once_in_equally_many_batches(
         rows += [batch["index"].tolist() for batch in batches if "padding" not in batch]
     assert sorted(itertools.chain(*rows)) == list(range(count))
     assert len(set(numbers)) == 1
+
+
+def test_on_several_processes_a_batch_of_nothing_is_an_error_and_no_endless_wait() -> None:
+    samples = Numbers(8, broken=(0, 2))
+    sampler = EpochSampler(samples, batch_size=2, shuffle=False, num_processes=2, rank=0)
+    loader = Loader(Fetch(samples), batch_size=2, sampler=sampler)
+    with pytest.raises(UnreadableError, match="other processes would wait"):
+        order(loader)

@@ -124,6 +124,43 @@ def test_chance_outside_torch_goes_on_too(
     assert rows_of(histories[0]) == rows_of(histories[1])
 
 
+def test_a_kill_after_the_last_step_is_no_finished_run(make_task: Make, tmp_path: Path) -> None:
+    class Late(pl.Callback):
+        def on_fit_end(self, trainer, pl_module) -> None:
+            raise RuntimeError("stopped")
+
+    whole, again = make_task(), make_task()
+    expected = whole.finetune(epochs=2, strategy="full")
+    with pytest.raises(RuntimeError):
+        again.finetune(epochs=2, strategy="full", run=tmp_path / "run", callbacks=[Late()])
+    (tmp_path / "run/last.new").write_bytes(b"half a checkpoint")
+    again = make_task()
+    history = again.finetune(epochs=2, strategy="full", run=tmp_path / "run", resume=True)
+    assert equal(weights(again), weights(whole))
+    assert rows_of(history) == rows_of(expected)
+    assert not list((tmp_path / "run").glob("last.*"))
+
+
+@pytest.mark.usefixtures("often")
+def test_early_stopping_goes_on_counting(make_task: Make, tmp_path: Path) -> None:
+    def stopping() -> pl.Callback:
+        return pl.callbacks.EarlyStopping("val/loss", patience=2, min_delta=10.0)
+
+    whole, again = make_task(), make_task()
+    expected = whole.finetune(epochs=6, strategy="full", callbacks=[stopping()])
+    assert len(expected) == 3
+    with pytest.raises(RuntimeError):
+        again.finetune(
+            epochs=6, strategy="full", run=tmp_path / "run", callbacks=[stopping(), Stop(7)]
+        )
+    again = make_task()
+    history = again.finetune(
+        epochs=6, strategy="full", run=tmp_path / "run", resume=True, callbacks=[stopping()]
+    )
+    assert rows_of(history) == rows_of(expected)
+    assert equal(weights(again), weights(whole))
+
+
 def test_a_run_without_a_folder_yet_starts(make_task: Make, tmp_path: Path) -> None:
     whole, task = make_task(), make_task()
     whole.finetune(epochs=1, strategy="full")
