@@ -312,11 +312,14 @@ def test_cheap_epochs_are_not_followed_by_a_checkpoint_each(
     make_task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "MOST_SHARE", 1e-9)
-    written = []
+    written: list[str] = []
     save = pl.Trainer.save_checkpoint
-    monkeypatch.setattr(
-        pl.Trainer, "save_checkpoint", lambda *a, **k: (written.append(1), save(*a, **k))
-    )
+
+    def count(trainer: pl.Trainer, path: str, **more: bool) -> None:
+        written.append(path)
+        save(trainer, path, **more)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", count)
     make_task().finetune(epochs=5, strategy="freeze", run=tmp_path / "run")
     assert len(written) == 1
 
