@@ -10,6 +10,7 @@ and nowhere twice. Silence is one line::
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 LOGGER = logging.getLogger("mealkit")
@@ -23,13 +24,24 @@ class FallbackHandler(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the record, unless the root logger has handlers that get it anyway."""
+        """Print the record, unless the root logger has handlers that get it anyway.
+
+        Of several processes that run one script, only the first says what all of them know.
+        """
         if logging.getLogger().handlers or sys.stderr is None:  # None under pythonw
+            return
+        if record.levelno <= logging.INFO and not _is_first():
             return
         try:
             print(self.format(record), file=sys.stderr)
         except Exception:  # logging's rule: a log line never stops the program
             self.handleError(record)
+
+
+def _is_first() -> bool:
+    """Whether no launcher (torchrun, SLURM, Lightning's own) has called this process another."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((rank for rank in ranks if rank is not None), "0") == "0"
 
 
 def attach() -> None:

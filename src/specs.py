@@ -25,7 +25,8 @@ Batch = dict[str, "Tensor"]
 """A plain dict of tensors; it always has ``index`` (B,): where its inputs stand in the samples.
 
 Where the backbone sees an input in several pieces (a long text in windows), its entries have a row
-per piece, and ``piece_of`` (rows,) says which of the B inputs each row is a piece of.
+per piece, and ``piece_of`` (rows,) says which of the B inputs each row is a piece of. A batch with
+``padding`` is scored elsewhere: it only gives every one of several processes as many batches.
 """
 
 Kind = Literal["image", "text", "series"]

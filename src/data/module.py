@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, UnreadableError
 from .balance import Balance, draw_rows, row_weights
 from .report import Report
 from .samples import Fetch, Samples
@@ -76,15 +76,33 @@ class EpochSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         if self._weights is None:
-            positions = list(super().__iter__())
+            positions, padding = self._split(list(super().__iter__()))
         else:  # every process draws for all of them, and takes its own
             drawn = draw_rows(self._weights, self.total_size, seed=self.seed, epoch=self.epoch)
-            positions = drawn[self.rank : self.total_size : self.num_replicas]
+            positions, padding = drawn[self.rank : self.total_size : self.num_replicas], []
         lengths = self._samples.lengths
         if lengths is not None:
             positions = self._by_length(positions, lengths.tolist())
+        positions += padding
         start, self.start = self.start, 0
         return iter(positions[start:])
+
+    def is_padding(self, positions: list[int]) -> bool:
+        """Whether a batch stands here only so that all processes have as many."""
+        spread = self.num_replicas > 1 and not self.shuffle
+        return spread and all(position % self.num_replicas != self.rank for position in positions)
+
+    def _split(self, positions: list[int]) -> tuple[list[int], list[int]]:
+        """Keep apart what torch adds to fill up the last round of a part that is scored.
+
+        It would be scored twice, so it is left out, but for where this process would then have a
+        batch less than the others.
+        """
+        own = [position for position in positions if not self.is_padding([position])]
+        num_batches = math.ceil(len(positions) / self._batch_size)
+        if math.ceil(len(own) / self._batch_size) == num_batches:
+            return own, []
+        return own, positions[-1:]
 
     def _by_length(self, positions: list[int], lengths: list[int]) -> list[int]:
         longest_first = sorted(positions, key=lambda position: -lengths[position])
@@ -162,7 +180,9 @@ class Loader(DataLoader["Batch"]):
             self._position += 1
             readable = self._without_failed(batch)
             if len(readable["index"]):  # the loss of no rows would be NaN
-                yield readable
+                yield self._marked(readable)
+            else:
+                self._refuse_to_pass_over()
 
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         if self.num_workers or self.fetch.cached:
@@ -180,6 +200,20 @@ class Loader(DataLoader["Batch"]):
             for index in failed.tolist():
                 samples = self.fetch.samples
                 self.report.add(samples.ids[index], samples.why(index))
+        return batch
+
+    def _refuse_to_pass_over(self) -> None:
+        if isinstance(self.sampler, EpochSampler) and self.sampler.num_replicas > 1:
+            raise UnreadableError(
+                "Not one row of a batch can be read. It would be passed over, but the other "
+                "processes would wait for this one. The report of the data names the rows: leave "
+                "them out, or make batches larger."
+            )
+
+    def _marked(self, batch: Batch) -> Batch:
+        sampler = self.sampler
+        if isinstance(sampler, EpochSampler) and sampler.is_padding(batch["index"].tolist()):
+            batch["padding"] = torch.ones(1, dtype=torch.bool)
         return batch
 
     def state_dict(self) -> dict[str, int]:

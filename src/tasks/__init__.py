@@ -8,6 +8,7 @@ from .cross_validation import CrossValidation
 from .explain import Explanation
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
+from .processes import gather_predictions
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
 from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Lora, Strategy
@@ -45,5 +46,6 @@ __all__ = [
     "Task",
     "TextClassifier",
     "Training",
+    "gather_predictions",
     "load",
 ]

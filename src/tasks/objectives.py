@@ -8,8 +8,9 @@ others, each a class here and nothing anywhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +18,8 @@ from torch.nn import functional
 from .probe import fit_probe
 
 if TYPE_CHECKING:
+    from pytorch_lightning.utilities.types import STEP_OUTPUT
+
     from ..specs import Batch
     from .task import Task
 
@@ -61,6 +64,37 @@ class Objective(nn.Module):
             weights: How much each row counts, (N,); None for all the same.
         """
         raise NotImplementedError
+
+
+class FollowUp(pl.Callback):
+    """Let the objective follow up on optimiser steps, not on every accumulated batch.
+
+    A callback and no hook of the task: those come last, after a checkpoint may have been written.
+
+    Args:
+        task: Whose objective it is.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._num_steps = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count steps from where this run starts."""
+        self._num_steps = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,  # Any: Lightning's
+        batch_idx: int,
+    ) -> None:
+        """Follow up where a step was taken."""
+        if trainer.global_step > self._num_steps:
+            self._task.objective.after_step(self._task)
+        self._num_steps = trainer.global_step
 
 
 class Supervised(Objective):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from torch import nn
 
 from ..data.module import Data, Loader
+from .processes import copy_from_first
 from .running import encode
 from .strategies import Lora, Schedule
 from .training import resolve_precision
@@ -34,6 +35,9 @@ class Phases(pl.Callback):
     def __init__(self, task: Task) -> None:
         self._task = task
         self._schedule: Schedule | None = None
+        self.solves: bool | None = None
+        """Whether frozen epochs solve the head; known at the start and kept for a resumed run, of
+        which the head is not fresh any more."""
         self._solved = False
         self._fixed: set[int] = set()  # what the net itself keeps fixed is never opened
 
@@ -45,13 +49,25 @@ class Phases(pl.Callback):
         parameters = self._task.parameters()
         self._fixed = {id(parameter) for parameter in parameters if not parameter.requires_grad}
         self._schedule = self._task.schedule(trainer)
-        self._solved = not self._task.solves_head(trainer)
+        if self.solves is None:
+            self.solves = self._task.solves_head(trainer)
+            self._solved = not self.solves
+
+    def state_dict(self) -> dict[str, Any]:  # Any: plain values, for Lightning
+        """Answer with what a resumed run cannot see from its weights."""
+        return {"solves": self.solves, "solved": self._solved}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on as it was decided at the start."""
+        self.solves, self._solved = state_dict["solves"], state_dict["solved"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what trains when, and freeze; also when a run is resumed."""
         if trainer.is_global_zero:
             _log.info(self._table(trainer))
         self.apply(trainer.current_epoch)
+        if trainer.fit_loop.restarted_mid_epoch:  # whose start is not told again
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze and unfreeze for this epoch; switch the loaders between inputs and features."""
@@ -83,10 +99,12 @@ class Phases(pl.Callback):
                     module.training = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count a backbone that has been trained as pretrained from now on."""
+        """Count a trained backbone as pretrained from now on; let processes agree on statistics."""
         schedule = self._get_schedule()
         if schedule.num_frozen_epochs < schedule.num_epochs:
             self._task.backbone.pretrained = True
+        if trainer.world_size > 1:  # batch statistics have moved apart since the last validation
+            copy_from_first(self._task.buffers())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave nothing frozen behind, and free the features."""
@@ -112,14 +130,20 @@ class Phases(pl.Callback):
         fresh = [loader for loader in loaders if not loader.fetch.cached]
         for loader in fresh:
             with trainer.precision_plugin.forward_context():
-                features, present = encode(self._task, loader)
+                features, present = encode(
+                    self._task, loader, num_processes=trainer.world_size, rank=trainer.global_rank
+                )
             loader.fetch.cache(features, present)
-        if fresh:
+        if fresh and trainer.is_global_zero:
             count = sum(len(loader.fetch) for loader in fresh)
             seconds = time.perf_counter() - started
             _log.info(f"Ran the frozen backbone once over {count:,} inputs ({seconds:.1f} s).")
         if not self._solved:
-            self._solve(trainer, loaders[0])
+            if trainer.is_global_zero:
+                self._solve(trainer, loaders[0])
+            if trainer.world_size > 1:
+                copy_from_first(self._task.head.state_dict().values())
+            self._solved = True
 
     def _solve(self, trainer: pl.Trainer, loader: Loader) -> None:
         features, targets, rows = loader.fetch.rows()
@@ -134,13 +158,12 @@ class Phases(pl.Callback):
             targets.to(device),
             weights=None if weights is None else weights[rows].to(device),
         )
-        self._solved = True
         seconds = time.perf_counter() - started
         _log.info(f"Solved the head on them: {words} ({seconds:.1f} s).")
 
     def _table(self, trainer: pl.Trainer) -> str:
         schedule, task = self._get_schedule(), self._task
-        cached, solves = task.caches_features(trainer), not self._solved
+        cached, solves = task.caches_features(trainer), self.solves
         data = getattr(trainer, "datamodule", None)
         inputs = data.sees if isinstance(data, Data) else "batches of your loader"
         lines = [f"{'epochs':<8} {'trains':<22} {'rate':<20} {'sees'}"]

@@ -1,27 +1,22 @@
-"""The callback that writes down what happens in a run: history, progress lines, run folder."""
+"""What a run is told by: the callback that collects its history, and its settings."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-from ..errors import MissingPackageError, RunError
 from .saved import describe_task
 from .strategies import name_of
 
 if TYPE_CHECKING:
     from ..data.module import Data
-    from .results import History
     from .task import Task
 
 _log = logging.getLogger("mealkit")
@@ -29,7 +24,7 @@ _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "transformers"
 
 
 class Recorder(pl.Callback):
-    """Collect one row per epoch."""
+    """Collect one row per epoch; over several processes, the sums of all of them."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
@@ -80,8 +75,9 @@ class Recorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the row of this epoch and say it."""
         row: dict[str, float] = {"epoch": trainer.current_epoch}
-        if self._num_rows:
-            row["train/loss"] = float(self._loss_sum) / self._num_rows
+        loss_sum, num_rows = self._sums(trainer)
+        if num_rows:
+            row["train/loss"] = float(loss_sum) / num_rows
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and self._validated:
                 row[name] = float(value)
@@ -91,43 +87,45 @@ class Recorder(pl.Callback):
         if trainer.is_global_zero:
             _log.info(_line(row, trainer.max_epochs))
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write down the rows so far, and the sums of an epoch that is not over."""
+        loss_sum, num_rows = self._sums(trainer)
+        checkpoint["history"] = {
+            "rows": self.rows,
+            "loss_sum": torch.as_tensor(loss_sum).cpu(),
+            "num_rows": num_rows,
+            "lr": self._lr,
+            "seconds": time.perf_counter() - self._started,
+        }
 
-class RunFolder(pl.Callback):
-    """Write settings, history and curves of a run as it goes.
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on with them; the time in between does not count."""
+        if "history" not in checkpoint:
+            return
+        saved = checkpoint["history"]
+        self.rows[:] = saved["rows"]
+        self._lr = saved["lr"]
+        self._started = time.perf_counter() - saved["seconds"]
+        if trainer.is_global_zero:  # the sums of all processes are in one
+            self._loss_sum = saved["loss_sum"].to(trainer.strategy.root_device)
+            self._num_rows = saved["num_rows"]
 
-    Args:
-        folder: Absent or empty; what is there is never overwritten.
-        task: What is trained.
-        data: What it is trained on.
-        recorder: Where the rows come from.
-
-    Raises:
-        RunError: The folder holds something already.
-    """
-
-    def __init__(self, folder: Path, *, task: Task, data: Data, recorder: Recorder) -> None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(
-                f"The run folder {folder} exists and is not empty. Runs are never overwritten: "
-                "name another folder with run=, or remove this one."
-            )
-        self.folder = folder
-        self._task, self._data = task, data
-        self._recorder = recorder
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the settings before the first batch."""
-        if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            settings = run_settings(self._task, self._data, trainer)
-            text = json.dumps(settings, indent=2, ensure_ascii=False)
-            (self.folder / "settings.json").write_text(text + "\n", encoding="utf-8")
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the history after every epoch, so that a killed run leaves its rows."""
-        if trainer.is_global_zero:
-            frame = pd.DataFrame(self._recorder.rows)
-            frame.to_csv(self.folder / "history.csv", index=False)
+    def _sums(self, trainer: pl.Trainer) -> tuple[torch.Tensor | float, int]:
+        if trainer.world_size == 1:
+            return self._loss_sum, self._num_rows
+        device = trainer.strategy.root_device
+        sums = torch.stack(
+            [
+                torch.as_tensor(self._loss_sum, device=device).float(),
+                torch.tensor(float(self._num_rows), device=device),
+            ]
+        )
+        reduced = trainer.strategy.reduce(sums, reduce_op="sum")
+        return reduced[0], int(reduced[1])
 
 
 def run_settings(task: Task, data: Data, trainer: pl.Trainer) -> dict[str, Any]:  # Any: JSON
@@ -153,15 +151,6 @@ def run_settings(task: Task, data: Data, trainer: pl.Trainer) -> dict[str, Any]:
         },
         "versions": {name: version(name) for name in _PACKAGES},
     }
-
-
-def finish_run(task: Task, folder: Path, history: History) -> None:
-    """Add the saved task and the curves to a run folder; the curves need ``mealkit[plots]``."""
-    task.save(folder / "task")
-    try:
-        history.plot().savefig(folder / "curves.png")
-    except MissingPackageError as error:
-        _log.warning(f"The run has no curves.png. {error}")
 
 
 def _line(row: Mapping[str, float], num_epochs: int | None) -> str:

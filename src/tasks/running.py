@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data.module import BATCH_SIZE, EpochSampler, Loader
 from ..data.samples import Fetch, Samples
+from .processes import share_rows
 from .training import best_device, resolve_precision
 
 if TYPE_CHECKING:
@@ -25,9 +26,13 @@ def plain_loader(
     batch_size: int = BATCH_SIZE,
     num_workers: int = 0,
     report: Report | None = None,
+    num_processes: int = 1,
+    rank: int = 0,
 ) -> Loader:
-    """Build a loader over prepared samples, in this process; batches say which rows they hold."""
-    sampler = EpochSampler(samples, batch_size=batch_size, shuffle=False)
+    """Build a loader over prepared samples, or a share of them; batches name their rows."""
+    sampler = EpochSampler(
+        samples, batch_size=batch_size, shuffle=False, num_processes=num_processes, rank=rank
+    )
     return Loader(
         Fetch(samples),
         batch_size=batch_size,
@@ -70,31 +75,51 @@ def run(
         yield {name: value.cpu() for name, value in values.items()}
 
 
-def encode(task: Task, loader: Loader) -> tuple[Tensor, Tensor]:
+def encode(
+    task: Task, loader: Loader, *, num_processes: int = 1, rank: int = 0
+) -> tuple[Tensor, Tensor]:
     """Run the backbone once over everything that a training loader has, in eval mode.
 
     Its order and batch size do not matter: rows are gathered by position. The caller decides the
-    precision; train and eval modes are as before afterwards.
+    precision; train and eval modes are as before afterwards. Of several processes each computes a
+    share, and all have everything afterwards.
+
+    Args:
+        task: Whose backbone runs.
+        loader: Whose samples it runs over.
+        num_processes: How many share the work.
+        rank: Which of them this one is.
 
     Returns:
         Features in fp32 on the CPU, (N, F), and which rows were readable, (N,) of bool.
     """
     samples = loader.fetch.samples
     features = torch.zeros(len(samples), task.backbone.num_features)
-    present = torch.zeros(len(samples), dtype=torch.bool)
+    present = torch.zeros(len(samples), dtype=torch.int64)  # no process exchanges bools
     modes = {module: module.training for module in task.modules()}
     task.eval()
+    plain = plain_loader(
+        samples,
+        num_workers=loader.num_workers,
+        report=loader.report,
+        num_processes=num_processes,
+        rank=rank,
+    )
     try:
         with torch.no_grad():
-            plain = plain_loader(samples, num_workers=loader.num_workers, report=loader.report)
             for batch in plain:
+                if "padding" in batch:
+                    continue
                 values = task.features(move(batch, task.device))
                 features[batch["index"]] = values.float().cpu()
-                present[batch["index"]] = True
+                present[batch["index"]] = 1
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return features, present
+    if num_processes > 1:
+        share_rows(features, device=task.device)
+        share_rows(present, device=task.device)
+    return features, present.bool()
 
 
 @contextmanager

@@ -117,6 +117,19 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
     return task.eval()
 
 
+def restore_task(task: Task, folder: Path) -> None:
+    """Put what was saved of a task of the same make back into it: weights and precision.
+
+    Raises:
+        SavedTaskError: The folder is no saved task, is damaged, or of another make.
+    """
+    saved = _read(folder)
+    _fill(task, folder)
+    task.backbone.pretrained = bool(saved["backbone"]["pretrained"])
+    task.precision = str(saved["precision"])
+    task.eval()
+
+
 def _net(
     saved: Mapping[str, Any], spec: DataSpec, module: nn.Module | None, folder: Path
 ) -> Backbone:

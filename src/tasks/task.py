@@ -23,13 +23,16 @@ from ..specs import Batch, DataSpec, InputSpec, Stage
 from .averaging import Averaging
 from .batch_trial import size_that_fits
 from .best import BestWeights
+from .checkpoint import Position
 from .lora import Adapters
-from .objectives import Objective
+from .objectives import FollowUp, Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
+from .processes import Messenger, allow_frozen_blocks
 from .range_test import RangeTest
-from .record import Recorder, RunFolder, finish_run
+from .record import Recorder
 from .results import History, Predictions
+from .runs import open_run
 from .saved import save_task
 from .stopping import Patience, TimeLimit
 from .strategies import (
@@ -103,11 +106,13 @@ class Task(pl.LightningModule):
         self.preprocess = preprocess
         self.objective = objective
         self._metrics = {"val": metrics.clone("val/"), "test": metrics.clone("test/")}
+        self._losses: dict[Stage, Tensor] = {}  # sum over rows, and their number
+        self._scored: set[Stage] = set()  # what metrics are to be computed of
         self.data: Data | None = None
         self.precision = "auto"
         self._best: BestWeights | None = None
         self._stage_done = False  # whether the plan's own stage ahead of a run has been trained
-        self._num_steps = 0  # optimiser steps that the objective has followed up on
+        self._phases: Phases | None = None
         self.plan_training()
 
     @property
@@ -151,15 +156,13 @@ class Task(pl.LightningModule):
 
     # Steps.
 
-    def on_train_start(self) -> None:
-        """Count steps from where this run starts."""
-        self._num_steps = self.trainer.global_step
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Answer with the loss of a batch."""
         step = self.objective.step(self, batch, training=True)
         count = len(batch["index"])
-        self.log("train/loss", step.loss, on_step=False, on_epoch=True, batch_size=count)
+        self.log(
+            "train/loss", step.loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True
+        )
         self.log("loss", step.loss, prog_bar=True, logger=False, batch_size=count)
         return step.loss
 
@@ -177,10 +180,15 @@ class Task(pl.LightningModule):
 
     def _score(self, batch: Batch, stage: Stage) -> None:
         step = self.objective.step(self, batch, training=False)
-        count = len(batch["index"])
-        self.log(f"{stage}/loss", step.loss, batch_size=count, sync_dist=True, on_epoch=True)
+        # A batch that only fills up a round is computed, because processes wait for each other.
+        count = 0 if "padding" in batch else len(batch["index"])
+        # Summed up here: Lightning's mean over processes rounds their average number of rows down.
+        sums = torch.stack([step.loss.detach().float() * count, step.loss.new_tensor(count)])
+        self._losses[stage] = sums + self._losses.get(stage, torch.zeros_like(sums))
         if step.output is not None:
-            self._metrics[stage].to(self.device).update(step.output, batch["target"])
+            self._scored.add(stage)
+            if count:
+                self._metrics[stage].to(self.device).update(step.output, batch["target"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation part."""
@@ -192,20 +200,14 @@ class Task(pl.LightningModule):
 
     def _log_metrics(self, stage: Stage) -> None:
         metrics = self._metrics[stage]
-        if any(metric.update_called for metric in metrics.values()):
-            self.log_dict(metrics.compute(), prog_bar=True)
+        if (sums := self._losses.pop(stage, None)) is not None:
+            total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            self.log(f"{stage}/loss", total / count, sync_dist=True)
+        if stage in self._scored:  # not whether they were updated: processes must not disagree
+            # They are equal on all processes; without sync_dist, Lightning would doubt it aloud.
+            self.log_dict(metrics.compute(), prog_bar=True, sync_dist=True)
+        self._scored.discard(stage)
         metrics.reset()
-
-    def on_train_batch_end(
-        self,
-        outputs: Any,  # Any: Lightning's
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        """Let the objective follow up on an optimiser step, not on every accumulated batch."""
-        if self.trainer.global_step > self._num_steps:
-            self.objective.after_step(self)
-        self._num_steps = self.trainer.global_step
 
     # What a Trainer needs, ours or the user's.
 
@@ -271,7 +273,12 @@ class Task(pl.LightningModule):
         return is_cacheable(trainer)
 
     def solves_head(self, trainer: pl.Trainer) -> bool:
-        """Whether frozen epochs solve the head; one that has learnt already is trained on."""
+        """Whether frozen epochs solve the head; one that has learnt already is trained on.
+
+        A run that is resumed does what it did: its head had learnt nothing when it began.
+        """
+        if self._phases is not None and self._phases.solves is not None:
+            return self._phases.solves
         return self.objective.solves and self.head_is_fresh and self.caches_features(trainer)
 
     @property
@@ -280,11 +287,13 @@ class Task(pl.LightningModule):
         return not any(bool(parameter.any()) for parameter in self.head.parameters())
 
     def setup(self, stage: str) -> None:
-        """Tell the data what the backbone wants, and check that they fit together."""
+        """Tell the data what the backbone wants, check that they fit together, and prepare DDP."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, Data):
             self.check_data(data)
             data.prepare(self.input_spec)
+        if stage == "fit":
+            allow_frozen_blocks(self, self.trainer)
 
     def check_data(self, data: Data) -> None:
         """Refuse data that are of another kind or have other classes than this task.
@@ -325,9 +334,12 @@ class Task(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Attach what the plan asks for to any Trainer that fits this task."""
         self._best = BestWeights(self.monitor, mode=self.monitor_mode)
-        training, phases = self.plan.training, Phases(self)
-        attached: list[pl.Callback] = [RangeTest(self, phases)] if self.plan.finds_lr else []
-        attached += [phases, self._best]
+        self._phases = Phases(self)
+        training = self.plan.training
+        attached: list[pl.Callback] = []
+        if self.plan.finds_lr:
+            attached.append(RangeTest(self, self._phases))
+        attached += [self._phases, self._best, FollowUp(self), Position()]
         if training.ema is not None:
             attached.append(Averaging(training.ema, best=self._best))
         if training.patience is not None:
@@ -337,6 +349,11 @@ class Task(pl.LightningModule):
         if isinstance(self.plan.strategy, Lora):  # last, because it merges what others restored
             attached.append(Adapters(self, self.plan.strategy))
         return attached
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights the last fit left in the task; None where none was chosen."""
+        return None if self._best is None else self._best.epoch
 
     # Verbs.
 
@@ -349,6 +366,7 @@ class Task(pl.LightningModule):
         lr: float | Literal["auto"] | None = None,
         batch_size: int | Literal["auto"] | None = None,
         run: str | Path | None = None,
+        resume: bool = False,
         precision: str | None = None,
         training: Training | None = None,
         trainer: pl.Trainer | None = None,
@@ -372,7 +390,11 @@ class Task(pl.LightningModule):
             batch_size: Rows in a training batch; None for the data's own, else 32. ``"auto"``
                 halves that until a step fits into memory, and adds up gradients so that a step
                 counts as many rows as before.
-            run: Folder for settings, history, curves and the saved task. Never overwritten.
+            run: Folder for settings, history, checkpoint, curves and the saved task. Never
+                overwritten.
+            resume: Whether a run that was stopped goes on from its checkpoint, to the weights that
+                it would have come to. One that is finished is not repeated: its weights are put
+                into the task. Where there is no run yet, it starts.
             precision: ``"auto"``, ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``; None for the
                 task's own, which is automatic at first. The task keeps it.
             training: The settings changed once in a while.
@@ -386,7 +408,7 @@ class Task(pl.LightningModule):
         Raises:
             NoDataError: There is nothing to train on.
             InvalidValueError: Arguments contradict each other or the data.
-            RunError: The run folder is in use.
+            RunError: The run folder is in use, or its run was made with other settings or data.
         """
         data = self._resolve_data(data)
         if trainer is not None:
@@ -403,17 +425,31 @@ class Task(pl.LightningModule):
             refuse_beside_trainer(given)
         self.plan_training(strategy=strategy, lr=lr, training=training)
         recorder = Recorder()
-        own: list[pl.Callback] = [recorder]
+        messenger = Messenger(self, recorder)
+        own: list[pl.Callback] = [recorder, messenger]
         if precision is not None:
             resolve_precision(precision)  # which refuses a wrong one
             self.precision = precision
-        if trainer is None:
-            num_epochs = 5 if epochs is None else epochs
-        else:
-            num_epochs = trainer.max_epochs or -1
+        asked = 5 if epochs is None else epochs
+        num_epochs = asked if trainer is None else trainer.max_epochs or -1
         num_rows = self._num_rows(data, num_epochs, batch_size)
-        if run is not None:
-            own.append(RunFolder(Path(run), task=self, data=data, recorder=recorder))
+        begun = open_run(
+            run,
+            resume=resume,
+            task=self,
+            data=data,
+            asked={
+                "epochs": num_epochs,
+                "strategy": None if strategy is None else name_of(self.plan.strategy),
+                "lr": lr,
+                "batch_size": batch_size,
+            },
+            trainer=trainer,
+        )
+        if begun is not None and begun.finished:
+            return begun.take_over(self)
+        if begun is not None:
+            own += begun.callbacks(task=self, data=data, recorder=recorder)
         if trainer is None:
             fit = fit_quietly(
                 epochs=num_epochs,
@@ -424,16 +460,17 @@ class Task(pl.LightningModule):
             )
         else:
             fit = fit_with(trainer, own)
-        self._run_stage(data, trainer)
+        checkpoint = None if begun is None else begun.checkpoint
+        self._run_stage(data, trainer, checkpoint)
         if self._only_head_trains(data, num_epochs):
             self._say_unused(data, lr)
-        self._fit(fit, data, num_epochs, num_rows)
-        history = History(recorder.rows, None if self._best is None else self._best.epoch)
-        if run is not None and self.trainer.is_global_zero:
-            finish_run(self, Path(run), history)
+        self._fit(fit, data, num_epochs, num_rows, checkpoint)
+        history = messenger.history()
+        if begun is not None and (trainer is None or trainer.is_global_zero):
+            begun.finish(self, history)
         return history
 
-    def _run_stage(self, data: Data, trainer: pl.Trainer | None) -> None:
+    def _run_stage(self, data: Data, trainer: pl.Trainer | None, checkpoint: Path | None) -> None:
         strategy = self.plan.strategy
         if not isinstance(strategy, Staged):
             return
@@ -442,7 +479,8 @@ class Task(pl.LightningModule):
                 f"strategy={name_of(strategy)!r} beside trainer=: it trains in two stages with "
                 "Trainers of its own. Leave trainer= out."
             )
-        strategy.before(self, data)
+        if checkpoint is None:  # else its outcome is in the checkpoint
+            strategy.before(self, data)
         self._stage_done = True
 
     def fit_stage(self, data: Data, *, objective: Objective, lr: float, epochs: int = 1) -> History:
@@ -468,7 +506,7 @@ class Task(pl.LightningModule):
             callbacks=[recorder],
         )
         try:
-            self._fit(fit, data, epochs, data.batch_size)
+            self._fit(fit, data, epochs, data.batch_size, None)
         finally:
             self.objective, self.plan = before
         return History(recorder.rows)
@@ -479,7 +517,14 @@ class Task(pl.LightningModule):
             for parameter in self.head.parameters():
                 parameter.zero_()
 
-    def _fit(self, fit: Fit, data: Data, num_epochs: int, batch_size: int | None) -> None:
+    def _fit(
+        self,
+        fit: Fit,
+        data: Data,
+        num_epochs: int,
+        batch_size: int | None,
+        checkpoint: Path | None,
+    ) -> None:
         before = data.batch_size
         if batch_size is not None:
             data.batch_size = batch_size
@@ -488,7 +533,7 @@ class Task(pl.LightningModule):
         try:
             with isolate_rng():
                 torch.manual_seed(self.plan.training.seed)
-                fit(self, data)
+                fit(self, data, checkpoint=checkpoint)
         finally:
             data.batch_size = before
             self.eval()

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import pytorch_lightning as pl
@@ -198,8 +199,14 @@ def best_device() -> torch.device:
 class Fit(Protocol):
     """One call that trains a task on data."""
 
-    def __call__(self, task: pl.LightningModule, data: pl.LightningDataModule) -> None:
-        """Train."""
+    def __call__(
+        self,
+        task: pl.LightningModule,
+        data: pl.LightningDataModule,
+        *,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """Train, from a checkpoint on where there is one."""
 
 
 def fit_quietly(
@@ -240,9 +247,14 @@ def fit_quietly(
             num_sanity_val_steps=0,  # the check before the first batch is ours, and complete
         )
 
-    def fit(task: pl.LightningModule, data: pl.LightningDataModule) -> None:
+    def fit(
+        task: pl.LightningModule,
+        data: pl.LightningDataModule,
+        *,
+        checkpoint: Path | None = None,
+    ) -> None:
         with quiet_lightning(), honest_interrupt():
-            trainer.fit(task, datamodule=data)
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
     return fit
 
@@ -250,12 +262,17 @@ def fit_quietly(
 def fit_with(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> Fit:
     """Train with the user's Trainer, which has its own callbacks back afterwards."""
 
-    def fit(task: pl.LightningModule, data: pl.LightningDataModule) -> None:
+    def fit(
+        task: pl.LightningModule,
+        data: pl.LightningDataModule,
+        *,
+        checkpoint: Path | None = None,
+    ) -> None:
         before = list(trainer.callbacks)  # type: ignore[attr-defined]  # set by a connector
         trainer.callbacks = [*callbacks, *before]  # type: ignore[attr-defined]
         try:
             with honest_interrupt():
-                trainer.fit(task, datamodule=data)
+                trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         finally:
             trainer.callbacks = before  # type: ignore[attr-defined]
 

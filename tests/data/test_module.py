@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from mealkit.data import Data, EpochSampler, Fetch, Loader, Report
-from mealkit.errors import InvalidValueError, NoDataError
+from mealkit.errors import InvalidValueError, NoDataError, UnreadableError
 from mealkit.specs import ImageDataSpec, ImageSpec
 
 BareTrainer = Callable[[int], pl.Trainer]
@@ -234,4 +234,29 @@ def test_a_fetch_that_fails_stops_the_loop_with_its_error() -> None:
 
     loader = Loader(Fetch(Broken(4)), batch_size=2, report=Report())
     with pytest.raises(OSError, match="disk is gone"):
+        order(loader)
+
+
+@pytest.mark.parametrize(("count", "size"), [(13, 6), (12, 6), (5, 4), (1, 4), (7, 2)])
+@pytest.mark.parametrize("lengths", [None, "vary"])
+def test_several_processes_score_every_row_once_in_equally_many_batches(
+    count: int, size: int, lengths: str | None
+) -> None:
+    rows, numbers = [], []
+    for rank in range(3):
+        samples = Numbers(count)
+        samples.lengths = None if lengths is None else torch.arange(count) * 7 % 5
+        sampler = EpochSampler(samples, batch_size=size, shuffle=False, num_processes=3, rank=rank)
+        batches = list(Loader(Fetch(samples), batch_size=size, sampler=sampler))
+        numbers.append(len(batches))
+        rows += [batch["index"].tolist() for batch in batches if "padding" not in batch]
+    assert sorted(itertools.chain(*rows)) == list(range(count))
+    assert len(set(numbers)) == 1
+
+
+def test_on_several_processes_a_batch_of_nothing_is_an_error_and_no_endless_wait() -> None:
+    samples = Numbers(8, broken=(0, 2))
+    sampler = EpochSampler(samples, batch_size=2, shuffle=False, num_processes=2, rank=0)
+    loader = Loader(Fetch(samples), batch_size=2, sampler=sampler)
+    with pytest.raises(UnreadableError, match="other processes would wait"):
         order(loader)

@@ -539,7 +539,7 @@ def test_a_run_leaves_settings_history_curves_and_the_task(make_task: Make, tmp_
     history = task.finetune(epochs=2, run=tmp_path / "runs/one")
     folder = tmp_path / "runs/one"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"settings.json", "history.csv", "curves.png", "task"}
+    assert names == {"settings.json", "history.csv", "finished.json", "curves.png", "task"}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "history.csv"), history.to_frame())
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["epochs"] == 2
