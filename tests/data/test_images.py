@@ -509,6 +509,6 @@ def test_augmentation_is_light_named_or_the_users_own(shapes):
     assert not data.caches
     data.augment = lambda images, *, seed, epoch, index: images * 0 + epoch
     assert data.augment_batch(batch, epoch=5)["image"].unique().tolist() == [5]
-    data.augment = "heavy"
-    with pytest.raises(UnknownNameError, match="augmentation 'heavy'"):
+    data.augment = "strong"
+    with pytest.raises(UnknownNameError, match="augmentation 'strong'"):
         data.augment_batch(batch, epoch=0)
