@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -13,7 +13,7 @@ from ..errors import InvalidValueError, unknown_name
 if TYPE_CHECKING:
     from torch import Tensor
 
-Balance = Literal["weights", "sampler"] | Mapping[str, float] | None
+Balance = Literal["weights", "sampler"] | Mapping[str, float] | Mapping[int, float] | None
 """None leaves rows as they are; a mapping gives the weight of each class that it names."""
 
 BALANCES = ("weights", "sampler")
@@ -52,8 +52,8 @@ def row_weights(balance: Balance, targets: Tensor | None, classes: Sequence[str]
     return (weights / weights.mean()).float()
 
 
-def _given(balance: Mapping[str, float], classes: Sequence[str]) -> Tensor:
-    weights = dict.fromkeys(classes, 1.0)
+def _given(balance: Mapping[Any, float], classes: Sequence[str]) -> Tensor:
+    weights = dict.fromkeys(classes, 1.0)  # Any above: names may be texts or integers
     for name, weight in balance.items():
         if str(name) not in weights:
             raise unknown_name("class", str(name), classes)
