@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import InvalidValueError
 from ..specs import InputSpec, TextDataSpec, TextSpec
+from . import tiny_text as tiny_text  # registers the library's own net
 from .registered import UserSource, take_module
 from .registry import PROVIDERS, Request
 from .sources import Config, Source, SourceProvider
