@@ -171,10 +171,7 @@ class ClassDraws:
         return self._samples.why(index)
 
     def _draw(self, number: int) -> list[int]:
-        # The classes of one batch follow those of the one before in a shuffled round of all.
-        first = number * self._num_classes
-        places = range(first, first + self._num_classes)
-        chosen = [self._class_at(place) for place in places]
+        chosen = self._classes_of(number)
         each = math.ceil(self._batch_size / self._num_classes)
         generator = _generator(self._seed, "batch", number)
         rows: list[int] = []
@@ -184,12 +181,15 @@ class ClassDraws:
             rows += own[order.repeat(-(-each // len(own)))[:each]].tolist()
         return rows[: self._batch_size]
 
-    def _class_at(self, place: int) -> int:
-        round_number, within = divmod(place, len(self._rows))
-        generator = torch.Generator().manual_seed(
-            hash((self._seed, -1, round_number)) & (2**63 - 1)
-        )
-        return int(torch.randperm(len(self._rows), generator=generator)[within])
+    def _classes_of(self, number: int) -> list[int]:
+        """Take turns along a ring of all classes, which is dealt anew when all have come as often.
+
+        A batch is a stretch of one ring, so that no class comes twice in it.
+        """
+        total, at_once = len(self._rows), self._num_classes
+        turn, within = divmod(number, total // math.gcd(total, at_once))
+        ring = torch.randperm(total, generator=_generator(self._seed, "ring", turn)).tolist()
+        return [ring[(within * at_once + place) % total] for place in range(at_once)]
 
 
 def _generator(*given: object) -> torch.Generator:

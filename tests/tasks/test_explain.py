@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mealkit import TextClassifier
+from mealkit.data.text_samples import make_tokenizer
 from mealkit.errors import InvalidValueError, UnknownNameError, UnreadableError
 from mealkit.tasks import Explanation
 
@@ -30,24 +31,18 @@ def test_values_add_up_to_what_the_logit_gained(task: TextClassifier) -> None:
     assert rough.error > answer.error
 
 
-def test_the_gap_is_that_of_the_logits(task: TextClassifier) -> None:
-    answer = task.explain("please refund the table", label="login")
-    samples = task.predict("please refund the table").probabilities[0]
-    logit = np.log(samples[task.classes.index("login")] / samples[task.classes.index("billing")])
-    other = task.explain("please refund the table", label="billing")
+def test_the_gap_is_that_between_the_text_and_padding(task: TextClassifier) -> None:
+    text = "please refund the table"
+    encoding = make_tokenizer(task.input_spec).encode(text)
+    ids = torch.tensor([encoding.ids])
+    marks = torch.tensor([encoding.special_tokens_mask]).bool()
+    padded = torch.where(marks, ids, task.input_spec.pad_id)
+    both = {"input_ids": torch.cat([ids, padded]), "index": torch.arange(2)}
     with torch.no_grad():
-        head = task.head[1]
-        assert head.weight.shape[0] == 2
-    # The gaps are measured from one and the same padding, so that only it stands between them.
-    again = task.explain("please open the table", label="login")
-    less = task.explain("please open the table", label="billing")
-    probabilities = task.predict("please open the table").probabilities[0]
-    second = np.log(probabilities[task.classes.index("login")]) - np.log(
-        probabilities[task.classes.index("billing")]
-    )
-    assert (answer.gap - other.gap) - (again.gap - less.gap) == pytest.approx(
-        logit - second, abs=1e-3
-    )
+        logits = task.eval()({**both, "attention_mask": torch.ones_like(both["input_ids"])})
+    for position, label in enumerate(task.classes):
+        gap = float(logits[0, position] - logits[1, position])
+        assert task.explain(text, label=label).gap == pytest.approx(gap, abs=1e-4)
 
 
 @pytest.mark.parametrize(("word", "label"), [("refund", "billing"), ("open", "login")])
@@ -81,7 +76,7 @@ def test_it_is_shown_as_coloured_text() -> None:
     page = answer._repr_html_()
     assert "a &lt;b&gt;</span>" in page
     assert 'title="+1.000"' in page
-    assert "rgb(76, 76, 255)" in page
+    assert "rgb(77, 77, 255)" in page
     assert "rgb(255, 166, 166)" in page
     assert isinstance(answer.to_frame(), pd.DataFrame)
 

@@ -63,9 +63,9 @@ def test_a_fresh_head_guesses_at_random_and_nothing_hidden_costs_nothing(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         loss = objective_of(task, share=0.9).step(task.eval(), batch, training=True).loss
-    assert float(loss) > 1
+    assert loss.item() > 1
     nothing = objective_of(task, share=0.0).step(task, batch, training=True).loss
-    assert float(nothing) == 0
+    assert nothing.item() == 0
 
 
 def test_adapting_learns_the_words_of_a_field_and_leaves_the_head_alone(
