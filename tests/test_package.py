@@ -68,7 +68,9 @@ def test_every_folder_of_modules_is_a_package() -> None:
 def test_weights_and_type_marker_are_installed() -> None:
     """Data files are easily lost between the checkout and the wheel."""
     here = Path(mealkit.__path__[0])
-    shipped = [path.relative_to(SRC) for path in SRC.rglob("*.safetensors")]
+    kinds = ("*.safetensors", "*.json")
+    shipped = [path.relative_to(SRC) for kind in kinds for path in SRC.rglob(kind)]
+    assert len(shipped) >= 3
     assert [str(path) for path in [Path("py.typed"), *shipped] if not (here / path).exists()] == []
 
 
