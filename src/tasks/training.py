@@ -32,7 +32,8 @@ class Training:
     Args:
         weight_decay: Decoupled weight decay of AdamW (Loshchilov and Hutter, arXiv:1711.05101);
             biases, norms and what the backbone excludes have none.
-        warmup: Share of the unfrozen steps in which the rate rises linearly; a cosine follows.
+        warmup: Share of the unfrozen steps in which the rate rises linearly; a cosine follows. 0.4
+            was measured against 0.2, see the page of results.
         label_smoothing: Share of the target spread over all classes (arXiv:1512.00567, sec. 7).
         accumulate: Batches whose gradients are added up before a step.
         clip_norm: Gradients longer than this are shortened; None leaves them alone.
@@ -51,11 +52,11 @@ class Training:
 
     Example:
         >>> Training(label_smoothing=0.0).warmup
-        0.2
+        0.4
     """
 
     weight_decay: float = 0.05
-    warmup: float = 0.2
+    warmup: float = 0.4
     label_smoothing: float = 0.1
     accumulate: int = 1
     clip_norm: float | None = 1.0
