@@ -30,7 +30,7 @@ class TextProvider(SourceProvider[TextSpec, TextBackbone]):
     def has(self, name: str) -> bool:
         """Say whether a library has a net of this name; a folder here goes before a hub id."""
         found = self._of_name(name)
-        return found is not None and (name in found[0].names() or not Path(name).is_dir())
+        return found is not None and (found[0].prefix == "mealkit" or not Path(name).is_dir())
 
     def from_module(self, module: nn.Module, request: Request) -> TextBackbone:
         """Make a backbone of a module that takes ids and mask and answers with features."""

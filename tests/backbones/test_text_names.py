@@ -108,6 +108,9 @@ def test_a_folder_goes_before_a_hub_id(bert, monkeypatch):
     monkeypatch.chdir(bert.parent.parent)
     name = f"{bert.parent.name}/bert"
     assert backbones.create(name, TEXT).config["name"] is None
+    monkeypatch.chdir(bert.parent)
+    bert.rename("distilbert-base-uncased")
+    assert backbones.create("distilbert-base-uncased", TEXT).config["name"] is None
 
 
 # Names
