@@ -16,7 +16,7 @@ from mealkit.specs import InputSpec, TextDataSpec
 
 ENCODERS = ["bert", "distilbert", "roberta", "deberta-v2", "modernbert"]
 DECODERS = ["gpt2", "llama", "qwen2"]
-NAMES = [*ENCODERS, *DECODERS, "module"]
+NAMES = [*ENCODERS, *DECODERS, "module", "mealkit_tiny_text"]
 TEXTS = ["Boil the potatoes.", "Don't open the oven: the soufflé won't rise, and then?"]
 TRICKY = [
     *TEXTS,
@@ -56,6 +56,7 @@ def built(text_folder):
         TextDataSpec(),
         preprocessing={"tokenizer": tokenizer, "pad_id": 0, "max_length": 32},
     ).eval()
+    made["mealkit_tiny_text"] = backbones.create("mealkit_tiny_text", TextDataSpec()).eval()
     return made
 
 
@@ -116,7 +117,7 @@ def test_blocks_have_each_parameter_once_from_input_to_output(backbone):
     blocks = backbone.blocks
     named = [name for block in blocks for name in block.parameters]
     assert sorted(named) == sorted(name for name, _ in backbone.named_parameters())
-    assert len(blocks) == (2 if backbone.config["source"] == "module" else 3)
+    assert len(blocks) == (3 if backbone.config["source"] == "transformers" else 2)
     for path, module in backbone.named_modules():
         if isinstance(module, nn.Embedding):
             assert f"{path}.weight" in blocks[0].parameters
