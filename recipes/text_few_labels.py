@@ -56,5 +56,5 @@ if __name__ == "__main__":
     elif options["train"] is None or options["test"] is None:
         parser.error("--train and --test are needed (or --quick)")
     else:
-        tables = {part: pd.read_csv(options.pop(part)) for part in ("train", "test")}
-        main(**tables, **options)
+        train, test = (pd.read_csv(options.pop(part)) for part in ("train", "test"))
+        main(train=train, test=test, **options)

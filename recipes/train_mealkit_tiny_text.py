@@ -46,8 +46,10 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    options = {"vocab_size": NUM_TOKENS, "special_tokens": MARKS, "limit_alphabet": 100}
-    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(**options, show_progress=False))
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=NUM_TOKENS, special_tokens=MARKS, limit_alphabet=100, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
     form = {"single": "[CLS] $A [SEP]", "pair": "[CLS] $A [SEP] $B:1 [SEP]:1"}
     ends = [("[CLS]", 2), ("[SEP]", 3)]
     tokenizer.post_processor = processors.TemplateProcessing(**form, special_tokens=ends)
@@ -90,7 +92,7 @@ def main(
             likeness.T, right
         )
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         cycle.step()

@@ -115,9 +115,12 @@ def test_texts_are_tokenised_once_and_again_only_for_another_spec(
 ) -> None:
     calls: list[int] = []
     encode = TextSamples._encode
-    monkeypatch.setattr(
-        TextSamples, "_encode", lambda self, spec: calls.append(1) or encode(self, spec)
-    )
+
+    def counted(self, spec):
+        calls.append(1)
+        return encode(self, spec)
+
+    monkeypatch.setattr(TextSamples, "_encode", counted)
     samples = make(["a b"], words)
     samples.prepare(TextSpec(**{**vars(words)}))
     assert len(calls) == 1
