@@ -117,3 +117,14 @@ def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> 
     )
     assert done.returncode == 1
     assert "cifar10-subset.zip is absent" in done.stderr
+
+
+@pytest.mark.slow
+def test_text_frozen_counts_one_pass_per_text_and_encodes_alike(tmp_path: Path) -> None:
+    results, report = run_quickly("text_frozen.py", tmp_path, "--shots", "4", "--repeats", "1")
+    (drawn,) = results["runs"]["accuracy"]["4 a class"]
+    (whole,) = results["runs"]["accuracy"]["all"]
+    assert drawn["forwards_per_text"] == whole["forwards_per_text"] == 1
+    assert results["summary"]["accuracy"]["all"]["accuracy"] == whole["accuracy"] > 0.5
+    assert set(results["summary"]["encoding"]) == {"mealkit", "mealkit fp32"}
+    assert "Encoding 24 texts" in report
