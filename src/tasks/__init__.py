@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .contrastive import Contrastive
 from .explain import Explanation
+from .forecast_results import ForecastEvaluation, Forecasts
+from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
@@ -14,6 +16,7 @@ from .text_classifier import TextClassifier
 from .training import Training
 
 TASKS: dict[str, type[Task]] = {
+    "Forecaster": Forecaster,
     "ImageClassifier": ImageClassifier,
     "TextClassifier": TextClassifier,
 }
@@ -26,6 +29,9 @@ __all__ = [
     "Embeddings",
     "Evaluation",
     "Explanation",
+    "ForecastEvaluation",
+    "Forecaster",
+    "Forecasts",
     "FreezeUnfreeze",
     "Gradual",
     "History",

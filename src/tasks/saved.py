@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _JSON, _TENSORS = "task.json", "model.safetensors"
+_PARTS = ("backbone.", "head.", "memory.")
+"""The modules of a task whose tensors are saved."""
 _KNOWN_FILES = {_JSON, _TENSORS} | {
     file for spec in INPUT_SPECS.values() for file in spec.FILES.values()
 }
@@ -70,7 +72,7 @@ def save_task(task: Task, folder: Path) -> Path:
     tensors = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in task.state_dict().items()
-        if name.startswith(("backbone.", "head."))
+        if name.startswith(_PARTS)
     }
     text = json.dumps(describe_task(task), indent=2, ensure_ascii=False) + "\n"
     # Written beside and moved into place: a full disk or a kill leaves the earlier task whole.
@@ -159,7 +161,7 @@ def _fill(task: Task, path: Path) -> None:
     wanted = {
         name: value
         for name, value in task.state_dict().items()
-        if name.startswith(("backbone.", "head."))
+        if name.startswith(_PARTS)
     }
     missing, unexpected = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
     wrong = sorted(

@@ -20,6 +20,7 @@ from ..data.module import BATCH_SIZE, Data
 from ..errors import InvalidValueError, NoDataError
 from ..specs import Batch, DataSpec, InputSpec, Stage
 from .best import BestWeights
+from .forecast_results import Forecasts
 from .objectives import Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
@@ -140,8 +141,8 @@ class Task(pl.LightningModule):
         """Count steps from where this run starts."""
         self._num_steps = self.trainer.global_step
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Answer with the loss of a batch."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Answer with the loss of a batch; None where no optimiser follows."""
         step = self.objective.step(self, batch, training=True)
         count = len(batch["index"])
         self.log("train/loss", step.loss, on_step=False, on_epoch=True, batch_size=count)
@@ -465,7 +466,7 @@ class Task(pl.LightningModule):
         self.check_data(data)
         return data
 
-    def predict(self, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Predictions:
+    def predict(self, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Predictions | Forecasts:
         """Answer for each of the inputs, in input order; what they may be, each task says.
 
         Args:

@@ -1,0 +1,666 @@
+"""Forecaster: from a table of dates and numbers to forecasts that stand beside the naive one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from ..backbones import Backbone, create
+from ..backbones.series_base import SeriesBackbone
+from ..backbones.series_ridge import Ridge, contexts_of
+from ..data.frames import FrameKind
+from ..data.module import Data
+from ..data.series import SeriesData
+from ..data.series_columns import Target
+from ..data.series_table import Duplicates, SeriesTable
+from ..errors import DataError, InvalidValueError, NoDataError
+from ..specs import Batch, DataSpec, SeriesDataSpec
+from .backtest import backtest, evaluate, read_table
+from .calibration import Calibration
+from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
+from .forecasting import forecast, samples_at, seasonal_naive, units_of
+from .least_squares import LeastSquares, Nothing
+from .memory import Memory
+from .record import Recorder, RunFolder, finish_run
+from .results import History
+from .settling import settle
+from .strategies import Strategy
+from .task import Task
+from .training import Training, fit_quietly, fit_with, refuse_beside_trainer
+
+if TYPE_CHECKING:
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
+_log = logging.getLogger("mealkit")
+
+NUM_SHOWN = 4
+"""Horizons of the past that pictures show and saved tasks keep, at least."""
+
+
+class Forecaster(Task):
+    """Forecast numbers over time, with intervals, always beside the seasonal naive method.
+
+    Args:
+        backbone: A name from ``mealkit.backbones.find(kind="series")``; None to let validation
+            windows decide between ``ridge`` and the naive methods.
+        horizon: How many steps are to be forecast.
+        season: Steps of the season, 1 where there is none.
+        context: How many steps a method that sees windows sees; None for a choice by the data.
+
+    Raises:
+        UnknownNameError: There is no such backbone.
+        InvalidValueError: A value that cannot be meant.
+
+    Example:
+        >>> task = Forecaster.from_arrays([[3.0, 1.0, 2.0] * 30], horizon=3, season=3)
+        >>> _ = task.finetune()
+        >>> task.predict().mean.round().tolist()
+        [[3.0, 1.0, 2.0]]
+    """
+
+    monitor: ClassVar[str] = "val/loss"
+    monitor_mode: ClassVar[Literal["max", "min"]] = "min"
+    default_lr: ClassVar[tuple[float, float]] = (1e-3, 1e-3)
+    head: nn.ModuleDict
+    data: SeriesData | None
+    spec: SeriesDataSpec
+
+    def __init__(
+        self,
+        backbone: str | Backbone | None = None,
+        *,
+        horizon: int,
+        season: int = 1,
+        context: int | None = None,
+    ) -> None:
+        self.__build(backbone, SeriesDataSpec(horizon_steps=horizon, season=season), context)
+
+    def __build(
+        self, backbone: str | Backbone | None, spec: SeriesDataSpec, context: int | None
+    ) -> None:
+        seen = None if context is None else {"context_steps": context}
+        net = create(backbone or "ridge", spec, preprocessing=seen)
+        if not isinstance(net, SeriesBackbone):
+            raise InvalidValueError(
+                f"Forecaster needs a backbone for series, got one for {net.input_spec.kind}."
+            )
+        horizon = spec.horizon_steps
+        calibrations = {
+            name: Calibration(horizon, season=spec.season) for name in ("model", "naive")
+        }
+        super().__init__(
+            backbone=net,
+            head=nn.ModuleDict(calibrations),
+            spec=spec,
+            preprocess=nn.Identity(),
+            objective=_objective(net, context),
+            metrics=MetricCollection({}),
+        )
+        self.memory = Memory()
+        self.precision = "32-true"
+        self.chooses = backbone is None
+        self._context = context
+        self._is_solved = False  # whether this run has its solution
+        self._adds = False  # whether a run goes on from what was learnt
+        self._frame_kind: FrameKind = "pandas"
+
+    @property
+    def net(self) -> SeriesBackbone:
+        """The backbone, as what it is."""
+        if not isinstance(self.backbone, SeriesBackbone):
+            raise InvalidValueError(f"Expected a backbone for series, got {self.backbone}.")
+        return self.backbone
+
+    @property
+    def model(self) -> str:
+        """The name of what makes the forecasts."""
+        return self.net.name
+
+    # Sources.
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: Target | None = None,
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+        backbone: str | Backbone | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from a CSV table (or one with tabs: .tsv) of dates and numbers.
+
+        See `SeriesData.from_csv` for the source and `Forecaster` for the model.
+        """
+        data = SeriesData.from_csv(
+            path,
+            horizon=horizon,
+            time=time,
+            target=target,
+            series=series,
+            frequency=frequency,
+            season=season,
+            duplicates=duplicates,
+            val=val,
+            test=test,
+            seed=seed,
+        )
+        return cls.from_data(data, backbone=backbone, context=context)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | Path,
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: Target | None = None,
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+        backbone: str | Backbone | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from a parquet table of dates and numbers (needs ``mealkit[parquet]``).
+
+        See `SeriesData.from_csv` for the source and `Forecaster` for the model.
+        """
+        data = SeriesData.from_parquet(
+            path,
+            horizon=horizon,
+            time=time,
+            target=target,
+            series=series,
+            frequency=frequency,
+            season=season,
+            duplicates=duplicates,
+            val=val,
+            test=test,
+            seed=seed,
+        )
+        return cls.from_data(data, backbone=backbone, context=context)
+
+    @classmethod
+    def from_data_frame(
+        cls,
+        frame: Any,  # Any: a DataFrame of pandas or polars
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: Target | None = None,
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+        backbone: str | Backbone | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from a data frame of dates and numbers, pandas or polars.
+
+        See `SeriesData.from_csv` for the source and `Forecaster` for the model.
+        """
+        data = SeriesData.from_data_frame(
+            frame,
+            horizon=horizon,
+            time=time,
+            target=target,
+            series=series,
+            frequency=frequency,
+            season=season,
+            duplicates=duplicates,
+            val=val,
+            test=test,
+            seed=seed,
+        )
+        return cls.from_data(data, backbone=backbone, context=context)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Any,  # Any: an array (T,) or (T, N), a list of arrays (T,), or a dict of them
+        *,
+        horizon: int,
+        ids: Sequence[str] | None = None,
+        season: int = 1,
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+        backbone: str | Backbone | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from series in memory, without times.
+
+        See `SeriesData.from_arrays` for the source and `Forecaster` for the model.
+        """
+        data = SeriesData.from_arrays(
+            arrays, horizon=horizon, ids=ids, season=season, val=val, test=test, seed=seed
+        )
+        return cls.from_data(data, backbone=backbone, context=context)
+
+    @classmethod
+    def from_data(
+        cls,
+        data: SeriesData,
+        *,
+        backbone: str | Backbone | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from series that are read already."""
+        task = cls.__new__(cls)
+        task.__build(backbone, data.spec, context)
+        task.data = data
+        return task
+
+    # What a Trainer needs.
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast the windows of a batch, in the scale of ``past``."""
+        forecasts: Tensor = self.backbone(*(batch[name] for name in self.backbone.inputs))
+        return forecasts
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Answer with ``index`` (B,) and ``mean`` (B, H) of a batch, in the scale of ``past``."""
+        return {"index": batch["index"], "mean": self(batch)}
+
+    def check_data(self, data: Data) -> None:
+        """Refuse data of another kind, horizon or season; remember their columns and their grid."""
+        super().check_data(data)
+        if not isinstance(data, SeriesData):
+            raise InvalidValueError(f"Forecaster needs SeriesData, got {type(data).__name__}.")
+        for name in ("horizon_steps", "season"):
+            mine, theirs = getattr(self.spec, name), getattr(data.spec, name)
+            if mine != theirs:
+                raise InvalidValueError(
+                    f"The task has {name}={mine}, the data have {theirs}. Build the task from the "
+                    "data: Forecaster.from_data(data)."
+                )
+        self.spec = data.spec
+        self._frame_kind = data.frame_kind
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build none: what is learnt here is solved."""
+        return None
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Attach none: nothing is frozen, and there is one solution."""
+        return []
+
+    def on_fit_start(self) -> None:
+        """Start to add up."""
+        if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge):
+            self.objective.begin(self.net, goes_on=self._adds)
+        self._is_solved = False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Add the windows of a batch up; a second epoch has nothing to add."""
+        if isinstance(self.objective, LeastSquares) and self.current_epoch == 0:
+            self.objective.add(batch)
+        return None
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the validation windows of a batch up."""
+        watched = not self.trainer.sanity_checking and self.current_epoch == 0
+        if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge) and watched:
+            self.objective.see(self.net, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Solve with the setting that validation chooses, and log its error."""
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._solve()
+
+    def on_train_epoch_end(self) -> None:
+        """Solve where nothing validates."""
+        self._solve()
+
+    def _solve(self) -> None:
+        if not (isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge)):
+            return
+        if self._is_solved:
+            return
+        self._is_solved = True
+
+        def total(value: Tensor) -> Tensor:
+            reduced = self.trainer.strategy.reduce(value.to(self.device), reduce_op="sum")
+            return reduced.cpu() if isinstance(reduced, Tensor) else value
+
+        error = self.objective.end(self.net, total)
+        if error is not None:
+            self.log("val/loss", error)
+
+    def on_fit_end(self) -> None:
+        """Choose, calibrate and remember, from the data that were fitted."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SeriesData) and not self._adds:
+            self._settle(data)
+
+    def _settle(self, data: SeriesData) -> None:
+        settle(self, data)
+        self._remember(data)
+
+    def _remember(self, data: SeriesData) -> None:
+        """Keep the ends of the series, up to what is held back."""
+        known = data.table.cut(data.known)
+        units = units_of(known, self.spec.season, known.lengths)
+        steps = self.net.input_spec.context_steps
+        if steps:
+            steps = max(steps, NUM_SHOWN * self.spec.horizon_steps, 2 * self.spec.season)
+        self.memory = Memory.of(known, units, steps=steps)
+
+    def use(self, name: str) -> None:
+        """Take another backbone in place of the one that lost to it."""
+        net = create(name, self.spec)
+        self.backbone = net
+        self.objective = _objective(self.net, None)
+
+    # Verbs.
+
+    def finetune(
+        self,
+        data: Data | None = None,
+        *,
+        epochs: int | None = None,
+        strategy: str | Strategy | None = None,
+        lr: float | None = None,
+        batch_size: int | None = None,
+        run: str | Path | None = None,
+        precision: str | None = None,
+        training: Training | None = None,
+        trainer: pl.Trainer | None = None,
+        logger: Logger | None = None,
+        callbacks: Sequence[pl.Callback] = (),
+        refit: bool = True,
+    ) -> History:
+        """Fit to series: solve, choose and calibrate on validation windows.
+
+        Args:
+            data: What to learn from; None for the data this task was made from.
+            epochs: Nothing here is trained in epochs; like ``strategy``, ``lr``, ``precision`` and
+                ``training`` an error when given.
+            strategy: See ``epochs``.
+            lr: See ``epochs``.
+            batch_size: Windows added up at a time; None for the data's own.
+            run: Folder for settings, history and the saved task. Never overwritten.
+            precision: See ``epochs``; series run in fp32.
+            training: See ``epochs``.
+            trainer: Your own Trainer, in place of ours.
+            logger: Added to our Trainer.
+            callbacks: Added to our Trainer.
+            refit: Whether the values that validated are learnt from at last.
+
+        Returns:
+            One row, with the error of validation; none where nothing had to be learnt.
+
+        Raises:
+            NoDataError: There is nothing to learn from.
+            InvalidValueError: Arguments contradict each other or the data.
+        """
+        _refuse_training(epochs, strategy, lr, precision, training)
+        if trainer is not None:
+            refuse_beside_trainer({"logger": logger, "callbacks": callbacks or None})
+        series = self._resolve_data(data)
+        if not isinstance(series, SeriesData) or series.train is None:
+            raise NoDataError("Expected series to learn from.")
+        self._begin(series)
+        recorder = Recorder()
+        series.prepare(self.input_spec)
+        if self.net.solved and len(series.train):
+            own: list[pl.Callback] = [recorder]
+            if run is not None:
+                own.append(RunFolder(Path(run), task=self, data=series, recorder=recorder))
+            self._fit_once(series, batch_size, trainer, logger, [*own, *callbacks])
+            if refit and self.net.solved and len(series.rest()):
+                self._fit_rest(series, batch_size)
+        else:
+            self._without_windows(series)
+            self._settle(series)
+        history = History(recorder.rows)
+        if run is not None:
+            finish_run(self, Path(run), history)
+        return history
+
+    def _begin(self, data: SeriesData) -> None:
+        """Start from a fresh backbone, of a size that fits the data."""
+        if self.chooses or self.net.solved:
+            name = "ridge" if self.chooses else self.net.name
+            own = self._context or (None if self.chooses else self.net.input_spec.context_steps)
+            seen = None if own is None else {"context_steps": own}
+            self.backbone = create(name, data.spec, preprocessing=seen)
+            self.objective = _objective(self.net, self._context)
+
+    def _without_windows(self, data: SeriesData) -> None:
+        if not self.net.solved:
+            return
+        context, horizon = self.net.needs_steps, self.spec.horizon_steps
+        if not self.chooses:
+            raise DataError(
+                f"No series has the {context} + {horizon} steps that {self.model!r} learns from, "
+                "beside those that validate. Give context= fewer steps, bring more history, or "
+                "use backbone='seasonal-naive'."
+            )
+        _log.warning("The series are too short to learn from: the seasonal naive method answers.")
+        self.use("seasonal-naive")
+
+    def _fit_once(
+        self,
+        data: SeriesData,
+        batch_size: int | None,
+        trainer: pl.Trainer | None,
+        logger: Logger | None,
+        callbacks: Sequence[pl.Callback],
+    ) -> None:
+        if trainer is not None:
+            self._fit(fit_with(trainer, callbacks), data, trainer.max_epochs or 1, batch_size)
+            return
+        fit = fit_quietly(
+            epochs=1,
+            precision="32-true",
+            training=replace(self.plan.training, clip_norm=None),
+            logger=logger,
+            callbacks=callbacks,
+        )
+        self._fit(fit, data, 1, batch_size)
+
+    def _fit_rest(self, data: SeriesData, batch_size: int | None) -> None:
+        """Add the windows that validated, and solve again with the setting they chose."""
+        rest = SeriesData(data.table, spec=data.spec, val=0, seed=data.seed)
+        rest.train, rest.scale = data.rest(), data.scale
+        self._adds = True
+        try:
+            self._fit_once(rest, batch_size, None, None, [])
+        finally:
+            self._adds = False
+
+    def predict(
+        self,
+        inputs: Any = None,  # Any: see Args
+        *,
+        horizon: int | None = None,
+        level: Sequence[float] = (80, 95),
+        batch_size: int = 1024,
+    ) -> Forecasts:
+        """Forecast what follows the last value of each series.
+
+        Args:
+            inputs: Newer values of the same series or other series: a table (path or data frame)
+                with the columns that were learnt from, arrays as in `from_arrays`, or `SeriesData`.
+                None for the series this task was fitted to.
+            horizon: How many steps; None for those it was built for. Further ones are forecast from
+                the forecasts, with intervals that widen with the square root and are not
+                calibrated.
+            level: Intervals, in percent.
+            batch_size: Series computed at a time.
+
+        Raises:
+            NoDataError: The task keeps no series, or the inputs hold none.
+            DataError: The inputs lack a column, or cannot be put on the grid.
+        """
+        probabilities = probabilities_of(level)
+        table, kind = read_table(self, inputs)
+        steps = self.spec.horizon_steps if horizon is None else horizon
+        if steps < 1:
+            raise InvalidValueError(f"horizon={horizon}: expected at least 1 step.")
+        samples = samples_at(table, table.lengths, self.spec.horizon_steps)
+        mean, model = forecast(self.net, samples, horizon=steps, batch_size=batch_size)
+        naive, _ = seasonal_naive(samples, season=self.spec.season, horizon=steps)
+        calibration = self.calibration("model")
+        quantiles = calibration.quantiles(
+            mean, self.units(table), table.ids, np.array(probabilities)
+        )
+        times = [table.times_after(n, back=0, count=steps) for n in range(len(table))]
+        return Forecasts(
+            series=table.ids,
+            times=tuple(map(tuple, times)),
+            mean=mean,
+            probabilities=probabilities,
+            quantiles=quantiles,
+            naive=naive,
+            model=tuple(model),
+            table=table,
+            frame_kind=kind,
+        )
+
+    def fresh(self, data: SeriesData) -> Self:
+        """Answer with a task that has learnt nothing yet and is asked the same of other data."""
+        name = None if self.chooses else self.model
+        context = self._context
+        if context is None and not self.chooses and self.net.solved:
+            context = self.net.input_spec.context_steps
+        return type(self).from_data(data, backbone=name, context=context)
+
+    def calibration(self, name: str) -> Calibration:
+        """Answer with what says how far off the ``"model"`` or the ``"naive"`` method is."""
+        found = self.head[name]
+        if not isinstance(found, Calibration):
+            raise InvalidValueError(f"Expected a calibration, got {found}.")
+        return found
+
+    def units(self, table: SeriesTable) -> np.ndarray[Any, Any]:
+        """Answer with the size of errors of series: as learnt, or from new ones' own past."""
+        known = dict(zip(self.memory.ids, self.memory.units.cpu().tolist(), strict=True))
+        fresh = units_of(table, self.spec.season, table.lengths)
+        return np.array([known.get(id, own) for id, own in zip(table.ids, fresh, strict=True)])
+
+    def evaluate(
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        step: int | None = None,
+    ) -> ForecastEvaluation:
+        """Score forecasts of values that were not learnt from.
+
+        Args:
+            data: `SeriesData` with a test part; or inputs as in `predict`, whose last steps, as
+                many as the horizon, are compared with what the rest of them lets expect. None for
+                the data this task was made from.
+            step: Steps from one forecast of the test part to the next; None for the horizon.
+
+        Raises:
+            NoDataError: Nothing was held back.
+        """
+        return evaluate(self, data, step=step)
+
+    def backtest(
+        self,
+        data: SeriesData | None = None,
+        *,
+        windows: int = 5,
+        step: int | None = None,
+    ) -> ForecastEvaluation:
+        """Fit to what was known at a time in the past, and score the forecasts from then on.
+
+        A fresh copy of the task learns, chooses and calibrates before the first cutoff. Each
+        forecast sees the values before its own cutoff only. This task stays as it is.
+
+        Args:
+            data: The series; None for the data this task was made from. What they hold back as test
+                is not used.
+            windows: How many forecasts of each series; fewer where it is too short.
+            step: Steps from one to the next; None for the horizon.
+
+        Raises:
+            NoDataError: There are no series that are long enough.
+        """
+        return backtest(self, data, windows=windows, step=step)
+
+    def save(self, folder: str | Path, *, history: bool = True) -> Path:
+        """Write the task to a folder: ``task.json`` and ``model.safetensors``, no pickle.
+
+        Args:
+            folder: Absent, empty, or an earlier saved task, which is replaced as a whole.
+            history: Whether the last values of each series are kept; without them, `predict` asks
+                for data.
+
+        Raises:
+            SavedTaskError: The folder holds something else.
+        """
+        kept = self.memory
+        if not history:
+            self.memory = Memory()
+        try:
+            return super().save(folder)
+        finally:
+            self.memory = kept
+
+    def settings(self) -> dict[str, Any]:  # Any: plain JSON values
+        """Answer with what `from_settings` needs beside backbone and data."""
+        return {
+            "context": self._context,
+            "chooses": self.chooses,
+            "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
+            "memory": self.memory.settings(),
+        }
+
+    @classmethod
+    def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
+        """Build the task that was saved with these settings."""
+        if not isinstance(spec, SeriesDataSpec):
+            raise InvalidValueError(f"Expected what series tell, got {spec}.")
+        task = cls.__new__(cls)
+        task.__build(backbone, spec, None)
+        task._context, task.chooses = settings["context"], settings["chooses"]
+        for name, values in settings["calibrations"].items():
+            task.head[name] = Calibration.from_settings(values)
+        task.memory = Memory.from_settings(settings["memory"])
+        return task
+
+
+def _objective(net: SeriesBackbone, context: int | None) -> LeastSquares | Nothing:
+    if not net.solved:
+        return Nothing()
+    steps = net.input_spec.context_steps
+    return LeastSquares((steps,) if context else contexts_of(steps, net.season))
+
+
+def _refuse_training(*given: object) -> None:
+    names = ("epochs", "strategy", "lr", "precision", "training")
+    found = [f"{n}=" for n, value in zip(names, given, strict=True) if value is not None]
+    if found:
+        raise InvalidValueError(
+            f"{', '.join(found)}: the backbones for series are solved in one pass in fp32, so this "
+            "would change nothing. Leave it out."
+        )

@@ -1,0 +1,182 @@
+"""Windows in, forecasts and scores out: the loop below predict, evaluate and backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..backbones.series_base import SeriesBackbone
+from ..data.series_samples import Origins, Scale, SeriesSamples
+from ..data.series_table import SeriesTable, seasonal_errors
+from .forecast_metrics import MASE, MSIS, QUANTILES, RMSSE, SMAPE, SQL, WQL, Coverage
+from .running import move, plain_loader
+from .training import best_device
+
+Array = np.ndarray[Any, np.dtype[Any]]  # Any: shapes are said in docstrings
+
+LEVELS = (80, 95)
+"""Intervals that are scored, in percent."""
+
+_BATCH_STEPS = 2_000_000  # most values of a batch of whole histories
+
+
+def samples_at(table: SeriesTable, steps: Array, horizon: int) -> SeriesSamples:
+    """Answer with one window of each series, before which some steps are known, (N,)."""
+    origins = Origins(np.arange(len(table)), np.asarray(steps))
+    return SeriesSamples(table, Scale.learn(table, steps), origins, horizon=horizon)
+
+
+def forecast(
+    net: SeriesBackbone, samples: SeriesSamples, *, horizon: int, batch_size: int = 1024
+) -> tuple[Array, list[str]]:
+    """Forecast every window, whatever its history.
+
+    Where a series is too short for the net, or the net answers with no number, the seasonal naive
+    method answers, and where even a season is missing, the last value.
+
+    Returns:
+        Means in the scale of the data, (W, horizon), and what made each.
+    """
+    samples.prepare(net.input_spec)
+    mean = np.empty((len(samples), horizon))
+    # Whole histories are float64, which not every accelerator knows, and loop in numpy anyway.
+    device = best_device() if net.input_spec.scaled else torch.device("cpu")
+    net.to(device).eval()
+    size = batch_size
+    if not net.input_spec.context_steps and len(samples):
+        size = int(np.clip(_BATCH_STEPS // max(1, samples.history.max()), 1, size))
+    for batch in plain_loader(samples, batch_size=size):
+        tensors = [move(batch, device)[name] for name in net.inputs]
+        with torch.inference_mode():
+            answer = net.forecast(*tensors, horizon=horizon)
+        mean[batch["index"].numpy()] = answer.cpu().double().numpy()
+    series = samples.origins.series
+    if net.input_spec.scaled:
+        center, spread = samples.scale.center[series], samples.scale.spread[series]
+        mean = mean * spread[:, None] + center[:, None]
+    naive, simple = seasonal_naive(samples, season=net.season, horizon=horizon)
+    replaced = (samples.history < net.needs_steps) | ~np.isfinite(mean).all(1)
+    mean[replaced] = naive[replaced]
+    names = [simple[row] if replaced[row] else net.name for row in range(len(mean))]
+    return mean, names
+
+
+def seasonal_naive(
+    samples: SeriesSamples, *, season: int, horizon: int
+) -> tuple[Array, list[str]]:
+    """Repeat the last season of every window, or the last value where less is known."""
+    known = samples.history
+    steps = np.where(known >= season, season, 1)
+    ends = samples.table.offsets[:-1][samples.origins.series] + known
+    places = (ends - steps)[:, None] + np.arange(horizon) % steps[:, None]
+    names = ["seasonal-naive" if count == season else "naive" for count in steps]
+    return samples.table.values[places], names
+
+
+def actual(samples: SeriesSamples) -> Array:
+    """Answer with what happened in each window, (W, H); NaN where it was not observed."""
+    table = samples.table
+    starts = table.offsets[:-1][samples.origins.series] + samples.history
+    places = starts[:, None] + np.arange(samples.horizon)
+    return np.where(table.observed[places], table.values[places], np.nan)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Errors of the seasonal naive method in what precedes each window, (W,).
+
+    Args:
+        absolute: Mean absolute one.
+        squared: Root of the mean squared one.
+    """
+
+    absolute: Array
+    squared: Array
+
+    @classmethod
+    def of(cls, samples: SeriesSamples, season: int) -> Scales:
+        """Measure; NaN where less than a season and a step is known."""
+        starts = samples.table.offsets[:-1][samples.origins.series]
+        means = []
+        for power in (1, 2):
+            sums, counts = seasonal_errors(samples.table, season, power=power)
+            ends = starts + samples.history
+            total, count = sums[ends] - sums[starts], counts[ends] - counts[starts]
+            # Differences of running sums leave rounding where nothing changed at all.
+            total = np.where(total > 1e-12 * sums[-1], total, 0.0)
+            means.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+        return cls(means[0], np.sqrt(means[1]))
+
+
+def units_of(table: SeriesTable, season: int, lengths: Array) -> Array:
+    """Measure the size of each series' errors in its first steps, (N,); 0 where nothing changes.
+
+    That is the error of the seasonal naive method, or that of the naive one in shorter series.
+    """
+    answer = np.zeros(len(table))
+    for steps in (1, season):
+        sums, counts = seasonal_errors(table, steps)
+        starts = table.offsets[:-1]
+        ends = starts + np.maximum(lengths, 1)
+        count = counts[ends] - counts[starts]
+        total = sums[ends] - sums[starts]
+        total = np.where(total > 1e-12 * sums[-1], total, 0.0)
+        answer = np.where(count > 0, total / np.maximum(count, 1), answer)
+    return answer
+
+
+def mase(mean: Array, samples: SeriesSamples, season: int) -> float:
+    """Answer with the MASE of forecasts of windows; NaN where no window can tell."""
+    metric = MASE()
+    target = actual(samples)
+    scale = Scales.of(samples, season).absolute
+    observed = np.isfinite(target)
+    metric.update(*_tensors(mean, np.nan_to_num(target), scale, observed))
+    return float(metric.compute())
+
+
+def score(
+    mean: Array, quantiles: Mapping[float, Array], samples: SeriesSamples, season: int
+) -> dict[str, float]:
+    """Score forecasts of windows by every metric.
+
+    Args:
+        mean: (W, H).
+        quantiles: Of `QUANTILES` and of the ends of `LEVELS`, by probability, (W, H) each.
+        samples: The windows.
+        season: Steps of the season.
+
+    Returns:
+        Metrics by name; those that no window can tell are left out.
+    """
+    target = actual(samples)
+    scales = Scales.of(samples, season)
+    forecast, truth, scale, observed = _tensors(
+        mean, np.nan_to_num(target), scales.absolute, np.isfinite(target)
+    )
+    (squared,) = _tensors(scales.squared)
+    (each,) = _tensors(np.stack([quantiles[p] for p in QUANTILES], axis=-1))
+    metrics = {"mase": MASE(), "rmsse": RMSSE(), "smape": SMAPE(), "wql": WQL(), "sql": SQL()}
+    metrics["mase"].update(forecast, truth, scale, observed)
+    metrics["rmsse"].update(forecast, truth, squared, observed)
+    metrics["smape"].update(forecast, truth, observed)
+    metrics["wql"].update(each, truth, observed)
+    metrics["sql"].update(each, truth, scale, observed)
+    found: dict[str, Any] = dict(metrics)
+    for level in LEVELS:
+        low, high = (quantiles[round(p / 100, 10)] for p in (50 - level / 2, 50 + level / 2))
+        ends = _tensors(low, high)
+        found[f"coverage_{level}"] = Coverage()
+        found[f"coverage_{level}"].update(*ends, truth, observed)
+    found["msis"] = MSIS(level)
+    found["msis"].update(*ends, truth, scale, observed)
+    values = {name: float(metric.compute()) for name, metric in found.items()}
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def _tensors(*arrays: Array) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]

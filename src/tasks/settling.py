@@ -1,0 +1,108 @@
+"""What follows a fit: which model is used, how far off it is, and how good its intervals are."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.series import SeriesData
+from ..data.series_samples import SeriesSamples
+from .calibration import Calibration
+from .forecasting import LEVELS, Array, actual, forecast, mase, seasonal_naive, units_of
+
+if TYPE_CHECKING:
+    from .forecaster import Forecaster
+
+_log = logging.getLogger("mealkit")
+
+_MEASURED = 0.4
+"""Share of the validation windows, the latest, on which coverage is measured."""
+
+
+def settle(task: Forecaster, data: SeriesData) -> None:
+    """Choose between model and baselines, and calibrate the intervals, on validation windows.
+
+    Args:
+        task: Fitted to what precedes the validation windows.
+        data: With the validation windows.
+    """
+    season, horizon = task.spec.season, task.spec.horizon_steps
+    if data.val is None:
+        if task.chooses and task.net.solved:
+            _log.warning("No window validates, so the seasonal naive method is used.")
+            task.use("seasonal-naive")
+        _log.warning("No window validates: the intervals are normal guesses, not calibrated.")
+        for name in ("model", "naive"):
+            task.head[name] = Calibration(horizon, season=season)
+        return
+    mean, _ = forecast(task.net, data.val, horizon=horizon)
+    naive, _ = seasonal_naive(data.val, season=season, horizon=horizon)
+    mean = _choose(task, data.val, mean, naive)
+    units = units_of(data.table, season, data.learnt)
+    said = _measure(mean, data.val, units, season)
+    for name, forecasts in (("model", mean), ("naive", naive)):
+        errors = _errors(forecasts, data.val, units)
+        series = data.val.origins.series
+        task.head[name] = Calibration.learn(errors, series, data.table.ids, season=season)
+    _log.info(f"Calibrated the intervals on {len(mean):,} validation windows; {said}.")
+
+
+def _choose(task: Forecaster, samples: SeriesSamples, mean: Array, naive: Array) -> Array:
+    """Compare the model with the naive methods; take the best, or warn where one was named."""
+    season, horizon = task.spec.season, task.spec.horizon_steps
+    last, _ = seasonal_naive(samples, season=1, horizon=horizon)
+    candidates = {task.model: mean, "seasonal-naive": naive, "naive": last}
+    scores = {name: mase(values, samples, season) for name, values in candidates.items()}
+    known = {name: value for name, value in scores.items() if np.isfinite(value)}
+    best = min(known, key=lambda name: known[name]) if known else task.model
+    words = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+    said = f"MASE on {len(samples):,} validation windows: {words or 'not defined'}"
+    if known.get(task.model) == known.get(best):
+        best = task.model
+    if best == task.model:
+        _log.info(f"{task.model} is used. {said}.")
+        return mean
+    if task.chooses:
+        task.use(best)
+        _log.info(f"{best} is used: nothing that was tried is better. {said}.")
+        return candidates[best]
+    _log.warning(
+        f"{task.model} forecasts worse than {best}. {said}. Consider backbone={best!r}, or "
+        "leave backbone= out."
+    )
+    return mean
+
+
+def _errors(mean: Array, samples: SeriesSamples, units: Array) -> Array:
+    """Answer with errors in units of each series, NaN where nothing was observed, (W, H)."""
+    own = units[samples.origins.series][:, None]
+    answer: Array = (actual(samples) - mean) / np.where(own > 0, own, 1.0)
+    return np.where(own > 0, answer, np.nan)
+
+
+def _measure(mean: Array, samples: SeriesSamples, units: Array, season: int) -> str:
+    """Calibrate on the earlier windows and count in the later ones, and say what came of it."""
+    series, steps = samples.origins.series, samples.origins.steps
+    first = np.full(len(units), np.iinfo(np.int64).max)
+    last = np.zeros(len(units), dtype=np.int64)
+    np.minimum.at(first, series, steps)
+    np.maximum.at(last, series, steps)
+    border = (last - _MEASURED * (last - first))[series]
+    early, late = steps + samples.horizon <= border, steps >= border
+    ids = samples.table.ids
+    if early.sum() < 10 or not late.any():
+        return "there are too few windows to measure how much they hold"
+    errors = _errors(mean, samples, units)
+    calibration = Calibration.learn(errors[early], series[early], ids, season=season)
+    names = [ids[number] for number in series[late]]
+    levels = np.array([p for level in LEVELS for p in (0.5 - level / 200, 0.5 + level / 200)])
+    ends = calibration.quantiles(mean[late], units[series[late]], names, levels)
+    target = actual(samples)[late]
+    seen = np.isfinite(target)
+    words = []
+    for place, level in enumerate(LEVELS):
+        inside = (ends[..., 2 * place] <= target) & (target <= ends[..., 2 * place + 1])
+        words.append(f"{level} % intervals held {100 * inside[seen].mean():.1f} %")
+    return f"calibrated on the earlier and measured on the later of them, {', '.join(words)}"
