@@ -131,7 +131,7 @@ def contexts_of(context: int, season: int) -> tuple[int, ...]:
 
 def choose(
     learnt: Moments, seen: Moments, *, contexts: Sequence[int], context: int
-) -> tuple[Choice, float]:
+) -> list[tuple[Choice, float]]:
     """Choose what forecasts the validation windows best, by mean squared error.
 
     Args:
@@ -141,20 +141,21 @@ def choose(
         context: How much of it the sums hold.
 
     Returns:
-        The choice, and its mean squared error.
+        Two choices with their errors: the best for windows as they come, and the best for windows
+        divided by their spread, each solved for by the sums of that sort.
     """
-    best: tuple[Choice, float] | None = None
-    product = seen.sums["series"]
-    xx, xy = product[:context, :context], product[:context, context:]
-    yy, count = float(product[context:, context:].diagonal().sum()), product.shape[0] - context
-    for choice, weight in _solutions(learnt, contexts, context):
-        error = yy - 2 * float((weight * xy.T).sum()) + float(((weight @ xx) * weight).sum())
-        error /= max(1.0, seen.counts["series"]) * count
-        if best is None or error < best[1]:
-            best = choice, error
-    if best is None:
-        raise RuntimeError("There is always at least one context to choose.")
-    return best
+    answers = []
+    for name, product in seen.sums.items():
+        xx, xy = product[:context, :context], product[:context, context:]
+        yy = float(product[context:, context:].diagonal().sum())
+        number = max(1.0, seen.counts[name]) * (product.shape[0] - context)
+        best: tuple[Choice, float] | None = None
+        for choice, weight in _solutions(learnt, contexts, context, sums=(name,)):
+            error = yy - 2 * float((weight * xy.T).sum()) + float(((weight @ xx) * weight).sum())
+            if best is None or error / number < best[1]:
+                best = choice, error / number
+        answers += [best] if best is not None else []
+    return answers
 
 
 def solve(moments: Moments, choice: Choice, *, context: int) -> Tensor:

@@ -26,18 +26,24 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mealkit")
 
-VAL_SHARE = 0.2
-"""Share of each series that validates by default, from one to `MOST_VAL` horizons of it."""
-MOST_VAL = 20
+VAL_SHARE = 1 / 3
+"""Share of each series that validates by default, from one to `MOST_VAL` horizons of it.
+
+Intervals must have seen quiet and restless times. On ETTh1, before the part that fev-bench scores, a
+fifth holds 73 % of the values in 80 % intervals and a third 78 %.
+"""
+MOST_VAL = 40
 VAL_ORIGINS = 8
 """Origins of validation windows per horizon: neighbours an eighth of it apart say little new."""
+MOST_ORIGINS = 256
+"""Validation windows of a series at most."""
 
 
 class SeriesData(Data):
     """Series on a regular grid of time, their ends held back, as a ``LightningDataModule``.
 
     All ways in share these arguments. The last ``test`` steps of each series are held back to be
-    scored once; the ``val`` steps before them choose and calibrate (None for a fifth of the series,
+    scored once; the ``val`` steps before them choose and calibrate (None for a third of the series,
     at least one horizon; 0 for none). ``frequency`` and ``season`` are told from the data where
     they can be, and said in one line. Gaps stay on the grid: they are filled from earlier values,
     masked, and listed in ``data.report``, like everything that was found wrong.
@@ -85,7 +91,8 @@ class SeriesData(Data):
         held = _val_steps(self.known, horizon) if val is None else np.full(len(table), val)
         self.learnt = np.maximum(self.known - held, 0)
         self.scale = Scale.learn(table, self.learnt)
-        stride = max(1, horizon // VAL_ORIGINS)
+        most = int((self.known - self.learnt).max()) - horizon
+        stride = max(1, horizon // VAL_ORIGINS, -(-most // MOST_ORIGINS))
         super().__init__(
             spec=replace(spec, length_steps=int(np.median(self.learnt))),
             train=self.windows(np.ones_like(held), self.learnt, complete=True, spec=spec),

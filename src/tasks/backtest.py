@@ -19,7 +19,7 @@ from ..data.text_sources import read_table as read_file
 from ..errors import InvalidValueError, NoDataError
 from .forecast_metrics import QUANTILES
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
-from .forecasting import LEVELS, Array, actual, forecast, score, seasonal_naive
+from .forecasting import LEVELS, Array, actual, forecast, score, seasonal_naive, units_at
 
 if TYPE_CHECKING:
     from .forecaster import Forecaster
@@ -153,7 +153,7 @@ def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
     naive, _ = seasonal_naive(samples, season=season, horizon=horizon)
     ends = probabilities_of(LEVELS)
     probabilities = sorted({*QUANTILES, *ends})
-    units = task.units(table)[samples.origins.series]
+    units = units_at(samples, task.units(table), season)
     found, scores = {}, {}
     for name, values in (("model", mean), ("naive", naive)):
         around = task.calibration(name).quantiles(

@@ -28,7 +28,7 @@ from ..specs import Batch, DataSpec, SeriesDataSpec
 from .backtest import backtest, evaluate, read_table
 from .calibration import Calibration
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
-from .forecasting import forecast, samples_at, seasonal_naive, units_of
+from .forecasting import forecast, samples_at, seasonal_naive, units_at, units_of
 from .least_squares import LeastSquares, Nothing
 from .memory import Memory
 from .record import Recorder, RunFolder, finish_run
@@ -526,10 +526,11 @@ class Forecaster(Task):
             raise InvalidValueError(f"horizon={horizon}: expected at least 1 step.")
         samples = samples_at(table, table.lengths, self.spec.horizon_steps)
         mean, model = forecast(self.net, samples, horizon=steps, batch_size=batch_size)
-        naive, _ = seasonal_naive(samples, season=self.spec.season, horizon=steps)
+        season = self.spec.season
+        naive, _ = seasonal_naive(samples, season=season, horizon=steps)
         calibration = self.calibration("model")
         quantiles = calibration.quantiles(
-            mean, self.units(table), table.ids, np.array(probabilities)
+            mean, units_at(samples, self.units(table), season), table.ids, np.array(probabilities)
         )
         times = [table.times_after(n, back=0, count=steps) for n in range(len(table))]
         return Forecasts(

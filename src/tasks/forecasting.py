@@ -129,6 +129,29 @@ def units_of(table: SeriesTable, season: int, lengths: Array) -> Array:
     return answer
 
 
+def units_at(samples: SeriesSamples, units: Array, season: int) -> Array:
+    """Measure the size of errors that is to be expected in each window, (W,).
+
+    That is the geometric mean of the series' own size and of that of its latest steps, as many as a
+    horizon and two seasons at least: errors are larger in restless times.
+
+    Args:
+        samples: The windows.
+        units: Of all series, (N,), from `units_of`.
+        season: Steps of the season.
+    """
+    sums, counts = seasonal_errors(samples.table, season)
+    starts = samples.table.offsets[:-1][samples.origins.series]
+    ends = starts + samples.history
+    starts = np.maximum(starts, ends - max(samples.horizon, 2 * season))
+    total, count = sums[ends] - sums[starts], counts[ends] - counts[starts]
+    total = np.where(total > 1e-12 * sums[-1], total, 0.0)
+    own = units[samples.origins.series]
+    late = np.where(total > 0, total / np.maximum(count, 1), own)
+    answer: Array = np.sqrt(own * late)
+    return answer
+
+
 def mase(mean: Array, samples: SeriesSamples, season: int) -> float:
     """Answer with the MASE of forecasts of windows; NaN where no window can tell."""
     metric = MASE()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,8 +12,6 @@ from .objectives import Objective, Step
 if TYPE_CHECKING:
     from ..specs import Batch
     from .task import Task
-
-_log = logging.getLogger("mealkit")
 
 
 class LeastSquares(Objective):
@@ -31,6 +28,7 @@ class LeastSquares(Objective):
         super().__init__()
         self.contexts = contexts
         self.choice: Choice | None = None
+        self.candidates: list[Choice] = []
         self.learnt: Moments | None = None
         self.seen: Moments | None = None
         self._own: Moments | None = None  # of this run and this process, not reduced yet
@@ -70,14 +68,19 @@ class LeastSquares(Objective):
         context, error = net.input_spec.context_steps, None
         if self.seen is not None:
             self.seen.reduce(total)
-            self.choice, error = choose(
-                self.learnt, self.seen, contexts=self.contexts, context=context
-            )
-            _log.info(f"Solved {net.name} on validation windows: {self.choice}.")
-        choice = self.choice or Choice(context, "last", "series", 0.1)
-        with torch.no_grad():
-            net.weight.copy_(solve(self.learnt, choice, context=context))
+            found = choose(self.learnt, self.seen, contexts=self.contexts, context=context)
+            self.candidates = [choice for choice, _ in found]
+            self.choice, error = found[0]
+        self.take(net, self.choice or Choice(context, "last", "series", 0.1))
         return error
+
+    def take(self, net: Ridge, choice: Choice) -> None:
+        """Solve with a setting, and go on with it."""
+        if self.learnt is None:
+            raise RuntimeError("There is nothing to solve before a run has ended.")
+        self.choice = choice
+        with torch.no_grad():
+            net.weight.copy_(solve(self.learnt, choice, context=net.input_spec.context_steps))
 
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Compare the forecasts of a batch with what happened."""
