@@ -73,7 +73,7 @@ def plot_forecasts(forecasts: Forecasts, names: list[str]) -> Figure:
     for axes, name in zip(panels, names, strict=True):
         row = forecasts.series.index(name)
         times, values = forecasts.past_of(row, 4 * steps)
-        ahead = list(forecasts.times[row])
+        ahead = list(forecasts.times_of(row))
         axes.plot(times, values, color="black", linewidth=1, label="past")
         for place in range(num_intervals):
             low, high = forecasts.probabilities[place], forecasts.probabilities[-1 - place]

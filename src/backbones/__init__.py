@@ -1,4 +1,4 @@
-"""Backbones: nets that turn pictures and texts into features and series into forecasts, by one registry."""
+"""Backbones: pictures and texts into features, series into forecasts, by one registry."""
 
 from __future__ import annotations
 

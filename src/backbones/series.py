@@ -57,7 +57,9 @@ def default_context(data: SeriesDataSpec) -> int:
     wanted = min(MOST_CONTEXT, max(2 * data.horizon_steps, 2 * data.season, 64))
     if not data.length_steps:
         return wanted
-    return max(1, min(wanted, max(data.length_steps // 4, min(data.season, data.length_steps // 2))))
+    return max(
+        1, min(wanted, max(data.length_steps // 4, min(data.season, data.length_steps // 2)))
+    )
 
 
 class SeriesProvider:
@@ -143,9 +145,7 @@ class SeriesProvider:
             f"task with mealkit.load, or name the backbone: {config['name']!r}."
         )
 
-    def rebuild(
-        self, config: Config, input_spec: InputSpec, *, pretrained: bool
-    ) -> SeriesBackbone:
+    def rebuild(self, config: Config, input_spec: InputSpec, *, pretrained: bool) -> SeriesBackbone:
         """Build a recorded backbone exactly."""
         if not isinstance(input_spec, SeriesSpec):
             raise InvalidValueError(f"Backbones for series need a SeriesSpec, got {input_spec}.")
@@ -154,9 +154,7 @@ class SeriesProvider:
 
 def _series(request: Request) -> SeriesDataSpec:
     if not isinstance(request.data, SeriesDataSpec):
-        raise InvalidValueError(
-            f"Backbones for series need a SeriesDataSpec, got {request.data}."
-        )
+        raise InvalidValueError(f"Backbones for series need a SeriesDataSpec, got {request.data}.")
     return request.data
 
 

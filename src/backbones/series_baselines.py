@@ -117,9 +117,7 @@ class Season:
         multiplies = bool((series > 0).all())
         rest = middle / trend if multiplies else middle - trend
         phases = (np.arange(len(rest)) + reach) % season
-        figure = np.bincount(phases, rest, minlength=season) / np.bincount(
-            phases, minlength=season
-        )
+        figure = np.bincount(phases, rest, minlength=season) / np.bincount(phases, minlength=season)
         figure = figure / figure.mean() if multiplies else figure - figure.mean()
         return cls(figure, multiplies=multiplies)
 

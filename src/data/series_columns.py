@@ -77,7 +77,11 @@ def read_rows(
     names = [str(name) for name in frame.columns]
     if not len(frame) or not names:
         raise NoDataError("The table has no rows; expected one per time of a series.")
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = (
+        sorted({name for name in names if names.count(name) > 1})
+        if len(set(names)) < len(names)
+        else []
+    )
     if twice:
         raise DataError(f"Several columns are called {twice[0]!r}; rename all but one.")
     cells = {str(name): list(frame[name]) for name in frame.columns}
@@ -96,9 +100,7 @@ Cells = Mapping[str, list[Any]]
 """The columns of a table by name, as raw cells."""
 
 
-def _infer(
-    cells: Cells, *, time: str | None, target: tuple[str, ...], series: str | None
-) -> Roles:
+def _infer(cells: Cells, *, time: str | None, target: tuple[str, ...], series: str | None) -> Roles:
     left = [name for name in cells if name not in (time, series, *target)]
     kinds = {name: _kind(cells[name]) for name in left}
     if time is None:
@@ -181,7 +183,7 @@ def to_numbers(cells: Sequence[Any], *, name: str) -> Array:  # Any: raw cells
     """
     values = pandas.Series(list(cells), dtype=object)
     numbers = pandas.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    doubtful = np.flatnonzero(np.isnan(numbers))
+    doubtful = np.flatnonzero(np.isnan(numbers)).tolist()
     wrong = [row for row in doubtful if not _is_blank(cells[row])]
     if wrong:
         shown = ", ".join(f"row {row}: {cells[row]!r}" for row in wrong[:5])

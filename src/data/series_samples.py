@@ -131,6 +131,11 @@ class SeriesSamples:
         """Windows hold their targets; there is no table of them."""
         return None
 
+    def part(self, rows: slice) -> SeriesSamples:
+        """Answer with some of the windows."""
+        origins = Origins(self.origins.series[rows], self.origins.steps[rows])
+        return SeriesSamples(self.table, self.scale, origins, horizon=self.horizon)
+
     def prepare(self, input_spec: InputSpec) -> None:
         """Learn how much of a series the backbone wants to see.
 
@@ -182,8 +187,8 @@ class SeriesSamples:
         """Gather windows.
 
         Returns:
-            ``past`` (B, L), ``target`` and ``observed`` (B, horizon), and (B,) each ``history`` (how
-            many steps precede the target), ``series`` and ``index``. Where all there is was asked
+            ``past`` (B, L), ``target`` and ``observed`` (B, horizon); ``history`` (how many steps
+            precede the target), ``series`` and ``index``, (B,) each. Where all there is was asked
             for, ``past`` is flush right with zeros in front.
         """
         if self._spec is None:
@@ -196,7 +201,7 @@ class SeriesSamples:
             "history": self._history[index],
         }
         windows = self._buffer.unfold(0, context + self.horizon, 1)[places - context]
-        batch["past"], batch["target"] = windows.split([context, self.horizon], dim=1)
+        batch["past"], batch["target"] = windows[:, :context], windows[:, context:]
         batch["observed"] = self._observed.unfold(0, self.horizon, 1)[places]
         if not context:
             batch["past"] = flush_right(self._buffer, places, batch["history"])

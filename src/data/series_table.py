@@ -222,29 +222,34 @@ def _on_one_clock(
     parts: Mapping[str, _Part], zone: str | None, declared: Frequency | None
 ) -> tuple[dict[str, _Part], Frequency]:
     """Settle the grid; where its steps are days or longer, the clock on the wall counts."""
-    walls = {id: (local(stamps, zone), *rest) for id, (stamps, *rest) in parts.items()}
-    grid = declared or infer_frequency([stamps for stamps, *_ in walls.values()])
-    if grid.unit == "index" and next(iter(parts.values()))[0].dtype.kind == "M":
+    walls = {id: (local(part[0], zone), part[1], part[2]) for id, part in parts.items()}
+    grid = declared or _infer(walls)
+    dated = next(iter(parts.values()))[0].dtype.kind == "M"
+    if dated == (grid.unit == "index"):
+        kinds = ("dates", "a step of time: 'D', 'h', ...") if dated else ("integers", "an integer")
         raise InvalidValueError(
-            f"frequency={str(grid)!r} counts integers, and the time column holds dates. Give a "
-            "step of time: 'D', 'h', ..."
+            f"frequency={str(grid)!r} does not fit the time column, which holds {kinds[0]}. Give "
+            f"{kinds[1]}, or leave frequency= out."
         )
     if zone is None or keeps_wall_time(grid):
-        return {id: (part[0], part[1], part[2]) for id, part in walls.items()}, grid
+        return walls, grid
     if declared is None:
-        grid = infer_frequency([stamps for stamps, *_ in parts.values()])
+        grid = _infer(parts)
     return dict(parts), grid
+
+
+def _infer(parts: Mapping[str, _Part]) -> Frequency:
+    """Tell the grid; single values stand on any."""
+    stamps = [stamps for stamps, *_ in parts.values()]
+    if stamps[0].dtype.kind == "i" and all(len(each) == 1 for each in stamps):
+        return Frequency("index")
+    return infer_frequency(stamps)
 
 
 def _on_grid(
     id: str, stamps: Array, values: Array, numbers: Array, grid: Frequency, report: Report
 ) -> tuple[Array, Array, Any] | None:
     """Lay one series on the grid: values with NaN in gaps, what was observed, the last time."""
-    if grid.unit != "index" and stamps.dtype.kind != "M":
-        raise InvalidValueError(
-            f"frequency={str(grid)!r} is a step of time, and the time column holds integers. Give "
-            "an integer step, or leave frequency= out."
-        )
     endless = np.isinf(values)
     if endless.any():
         report.add(id, f"{int(endless.sum()):,} infinite values, counted as missing")
@@ -256,9 +261,6 @@ def _on_grid(
     positions, off = grid.positions(stamps)
     if off.any():
         _refuse_off_grid(id, stamps, numbers, off, grid)
-    after = len(values) - 1 - present[-1]
-    if after:
-        report.add(id, f"ends with {after:,} missing values; forecasts start behind the last one")
     first, last = positions[present[0]], positions[present[-1]]
     length = int(last - first) + 1
     if length > MOST_GAPS * len(values) + 1000:
@@ -269,15 +271,22 @@ def _on_grid(
     laid = np.full(length, np.nan)
     inside = slice(present[0], present[-1] + 1)
     laid[positions[inside] - first] = values[inside]
+    _tell_defects(id, laid, len(values) - 1 - int(present[-1]), report)
+    return laid, np.isfinite(laid), stamps[present[-1]]
+
+
+def _tell_defects(id: str, laid: Array, after: int, report: Report) -> None:
+    """Report what is missing from a series, and one that says little."""
+    if after:
+        report.add(id, f"ends with {after:,} missing values; forecasts start behind the last one")
     observed = np.isfinite(laid)
-    missing = length - int(observed.sum())
+    missing = len(laid) - int(observed.sum())
     if missing:
-        report.add(id, f"{missing:,} of {length:,} steps are missing; masked, never learnt from")
-    if length == 1:
+        report.add(id, f"{missing:,} of {len(laid):,} steps are missing; masked, never a target")
+    if len(laid) == 1:
         report.add(id, "a single value; forecast as it is, without a model")
     elif len(np.unique(laid[observed])) == 1:
         report.add(id, "constant")
-    return laid, observed, stamps[present[-1]]
 
 
 def _refuse_off_grid(id: str, stamps: Array, numbers: Array, off: Array, grid: Frequency) -> None:

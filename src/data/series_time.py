@@ -54,7 +54,7 @@ class Frequency:
         match = re.fullmatch(r"(\d*)([A-Za-z]*)(-[A-Z]{3}|@\d+)?", text.strip())
         count = int(match[1] or 1) if match else 0
         name = _SPELLINGS.get(match[2]) if match and match[2] else None
-        if match and count and not match[2] and not match[3]:
+        if match and match[1] and count and not match[2] and not match[3]:
             return cls("index", count)
         if name is None or count < 1:
             raise InvalidValueError(
@@ -69,7 +69,7 @@ class Frequency:
         return cls("month", count * _MONTHS[name[0]], day=31 if name.endswith("E") else own)
 
     def __str__(self) -> str:
-        """Answer with the pandas spelling; an integer grid is its step, ``MS@15`` a day of months."""
+        """Answer with the pandas spelling; integers with their step, ``MS@15`` with the day."""
         if self.unit == "index":
             return str(self.steps)
         if self.unit == "business":
@@ -133,21 +133,26 @@ class Frequency:
 
     def times(self, last: Any, count: int) -> Array:  # Any: a datetime64[s] or an int
         """Answer with the stamps that follow a last one, (count,)."""
-        steps = np.arange(1, count + 1)
+        steps: Array = np.arange(1, count + 1)
+        answer: Array
         if self.unit == "index":
-            return int(last) + steps * self.steps
+            answer = int(last) + steps * self.steps
+            return answer
         start = np.datetime64(last, "s")
         if self.unit == "second":
-            return start + (steps * self.steps).astype("timedelta64[s]")
+            answer = start + (steps * self.steps).astype("timedelta64[s]")
+            return answer
         day = start.astype("datetime64[D]")
         if self.unit == "business":
             days = np.busday_offset(day, steps * self.steps, roll="backward")
-            return days.astype("datetime64[s]") + (start - day)
+            answer = days.astype("datetime64[s]") + (start - day)
+            return answer
         firsts = day.astype("datetime64[M]") + steps * self.steps
         lengths = (firsts + 1).astype("datetime64[D]") - firsts.astype("datetime64[D]")
         number = np.minimum(lengths.astype(np.int64), self.day)
         days = firsts.astype("datetime64[D]") + (number - 1)
-        return days.astype("datetime64[s]") + (start - day)
+        answer = days.astype("datetime64[s]") + (start - day)
+        return answer
 
 
 def _day_and_length(days: Array) -> tuple[Array, Array]:
@@ -274,7 +279,7 @@ def with_zone(stamps: Array, zone: str | None, frequency: Frequency) -> list[Any
         return list(map(int, stamps))
     index = pandas.DatetimeIndex(stamps.astype("datetime64[ns]"))
     if zone is not None and keeps_wall_time(frequency):
-        index = index.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")  # type: ignore[arg-type]  # one bool for all
+        index = index.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
     elif zone is not None:
         index = index.tz_localize("UTC").tz_convert(zone)
     return list(index)

@@ -14,17 +14,20 @@ from ..data.series import SeriesData, with_index
 from ..data.series_columns import read_rows, rows_of_arrays
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, build_table
-from ..data.series_time import Frequency, with_zone
+from ..data.series_time import Frequency
 from ..data.text_sources import read_table as read_file
 from ..errors import InvalidValueError, NoDataError
 from .forecast_metrics import QUANTILES
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
-from .forecasting import LEVELS, Array, actual, forecast, score, seasonal_naive, units_at
+from .forecasting import LEVELS, Array, Scores, actual, forecast, seasonal_naive, units_at
 
 if TYPE_CHECKING:
     from .forecaster import Forecaster
 
 _log = logging.getLogger("mealkit")
+
+_CHUNK = 1024
+"""Windows that are scored at a time."""
 
 
 def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
@@ -54,9 +57,7 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
     report = Report()
     if is_frame(inputs):
         frame = with_index(inputs)
-        _, rows = read_rows(
-            frame, time=spec.time, target=spec.target or None, series=spec.series
-        )
+        _, rows = read_rows(frame, time=spec.time, target=spec.target or None, series=spec.series)
     else:
         rows = rows_of_arrays(inputs, ids=None)
         dated = None
@@ -153,38 +154,37 @@ def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
     naive, _ = seasonal_naive(samples, season=season, horizon=horizon)
     ends = probabilities_of(LEVELS)
     probabilities = sorted({*QUANTILES, *ends})
-    units = units_at(samples, task.units(table), season)
-    found, scores = {}, {}
-    for name, values in (("model", mean), ("naive", naive)):
-        around = task.calibration(name).quantiles(
-            values, units, samples.ids, np.array(probabilities)
-        )
-        found[name] = around
-        named = {p: around[..., place] for place, p in enumerate(probabilities)}
-        scores[name] = score(values, named, samples, season)
-    backs = table.lengths[samples.origins.series] - samples.history
-    windows = list(zip(samples.origins.series, backs, strict=True))
-    stamps = [table.time_before(int(number), int(back)) for number, back in windows]
-    cutoffs = with_zone(np.array(stamps), table.zone, table.frequency)
-    times = [
-        tuple(table.times_after(int(number), back=int(back), count=horizon))
-        for number, back in windows
-    ]
     kept = [probabilities.index(p) for p in ends]
+    units = task.units(table)
+    scores = {"model": Scores(season), "naive": Scores(season)}
+    quantiles = []
+    for start in range(0, len(samples), _CHUNK):  # all quantiles of all windows would be large
+        rows = slice(start, start + _CHUNK)
+        part = samples.part(rows)
+        sizes = units_at(part, units, season)
+        for name, values in (("model", mean[rows]), ("naive", naive[rows])):
+            around = task.calibration(name).quantiles(
+                values, sizes, part.ids, np.array(probabilities)
+            )
+            named = {p: around[..., place] for place, p in enumerate(probabilities)}
+            scores[name].add(part, values, named)
+            if name == "model":
+                quantiles.append(around[..., kept])
     evaluation = ForecastEvaluation(
         model=task.model,
-        metrics=scores["model"],
-        naive=scores["naive"],
+        metrics=scores["model"].compute(),
+        naive=scores["naive"].compute(),
         forecasts=Forecasts(
             series=tuple(samples.ids),
-            times=tuple(times),
             mean=mean,
             probabilities=ends,
-            quantiles=found["model"][..., kept],
+            quantiles=np.concatenate(quantiles),
             naive=naive,
             model=tuple(model),
+            table=table,
+            numbers=samples.origins.series,
+            back=table.lengths[samples.origins.series] - samples.history,
         ),
-        cutoffs=cutoffs,
         actual=actual(samples),
     )
     _warn_of_loss(evaluation)

@@ -44,7 +44,7 @@ class Calibration(nn.Module):
         self.horizon, self.season, self.own = horizon, season, tuple(own)
         self.calibrated = False
         seasons = np.arange(horizon) // season
-        normal = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(GRID, dtype=torch.float64))
+        normal = torch.special.ndtri(torch.tensor(GRID, dtype=torch.float64))
         growth = torch.from_numpy(np.sqrt(1.0 + seasons))
         table = _NORMAL * growth[:, None] * normal
         self.table = nn.Buffer(table.expand(1 + len(self.own), -1, -1).clone())

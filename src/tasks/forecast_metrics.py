@@ -8,7 +8,6 @@ nothing. torchmetrics' own pool all points, so that long series and large number
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,7 +96,7 @@ class SMAPE(_MeanOfWindows):
 
     def update(self, forecast: Tensor, target: Tensor, observed: Tensor | None = None) -> None:
         """Add windows, each (B, H)."""
-        size = forecast.abs() + target.abs()
+        size = (forecast.abs() + target.abs()).double()
         errors = 200 * (forecast - target).abs() / size.clamp(min=1e-300)
         self._add(errors, _mask(observed, target))
 
@@ -190,28 +189,27 @@ class OWA(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts = torch.nn.ModuleDict(
-            {"smape": SMAPE(), "mase": MASE(), "smape_naive2": SMAPE(), "mase_naive2": MASE()}
-        )
+        self.smape, self.smape_naive2 = SMAPE(), SMAPE()
+        self.mase, self.mase_naive2 = MASE(), MASE()
 
     def update(self, forecast: Tensor, naive2: Tensor, target: Tensor, scale: Tensor) -> None:
         """Add windows, each (B, H), with ``scale`` (B,) as in `MASE`."""
-        self.parts["smape"].update(forecast, target)
-        self.parts["smape_naive2"].update(naive2, target)
-        self.parts["mase"].update(forecast, target, scale)
-        self.parts["mase_naive2"].update(naive2, target, scale)
+        self.smape.update(forecast, target)
+        self.smape_naive2.update(naive2, target)
+        self.mase.update(forecast, target, scale)
+        self.mase_naive2.update(naive2, target, scale)
 
     def compute(self) -> Tensor:
         """Answer with the mean of the two ratios of means."""
-        value: dict[str, Any] = {name: part.compute() for name, part in self.parts.items()}
-        smape, mase = value["smape"] / value["smape_naive2"], value["mase"] / value["mase_naive2"]
+        smape = self.smape.compute() / self.smape_naive2.compute()
+        mase = self.mase.compute() / self.mase_naive2.compute()
         answer: Tensor = (smape + mase) / 2
         return answer
 
     def reset(self) -> None:
         """Forget all windows."""
         super().reset()
-        for part in self.parts.values():
+        for part in (self.smape, self.smape_naive2, self.mase, self.mase_naive2):
             part.reset()
 
 

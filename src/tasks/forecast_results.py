@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,24 +27,26 @@ class Forecasts:
 
     Args:
         series: Names of the series.
-        times: What each step is called, N times H.
         mean: (N, H).
         probabilities: Of the quantiles, rising, Q of them.
         quantiles: (N, H, Q); along Q they never fall.
         naive: What the seasonal naive method says, (N, H).
         model: What made each forecast; a simpler method where a series was too short.
-        table: The series that precede the forecasts, for pictures; None for windows of the past.
+        table: The series that were forecast.
+        numbers: Which of the table's series each forecast is of, (N,).
+        back: How many steps each forecast starts before its series' end, (N,).
         frame_kind: The kind of data frame that came in and goes out.
     """
 
     series: tuple[str, ...]
-    times: tuple[Times, ...]
     mean: Array
     probabilities: tuple[float, ...]
     quantiles: Array
     naive: Array
     model: tuple[str, ...]
-    table: SeriesTable | None = None
+    table: SeriesTable
+    numbers: Array
+    back: Array
     frame_kind: FrameKind = "pandas"
 
     def __len__(self) -> int:
@@ -69,16 +71,24 @@ class Forecasts:
         low, high = (self.probabilities.index(end) for end in (ends[0], ends[-1]))
         return self.quantiles[..., low], self.quantiles[..., high]
 
+    @property
+    def times(self) -> list[Times]:
+        """What each step of each forecast is called, N times H."""
+        return [self.times_of(row) for row in range(len(self))]
+
+    def times_of(self, row: int) -> Times:
+        """Answer with what each step of one forecast is called."""
+        number, back = int(self.numbers[row]), int(self.back[row])
+        return self.table.times_after(number, back=back, count=self.mean.shape[1])
+
     def past_of(self, row: int, steps: int) -> tuple[Times, Array]:
         """Answer with times and values before a forecast, NaN where none was observed."""
-        table = self.table
-        if table is None:
-            return (), np.zeros(0)
-        count = min(steps, int(table.lengths[row]))
-        end = int(table.offsets[row + 1])
+        table, number, back = self.table, int(self.numbers[row]), int(self.back[row])
+        count = min(steps, int(table.lengths[number]) - back)
+        end = int(table.offsets[number + 1]) - back
         part = slice(end - count, end)
         values = np.where(table.observed[part], table.values[part], np.nan)
-        return table.times_after(row, back=count, count=count), values
+        return table.times_after(number, back=back + count, count=count), values
 
     def to_frame(self) -> Any:  # Any: the kind of frame that came in, pandas or polars
         """Answer with a row per series and step.
@@ -122,10 +132,22 @@ class Forecasts:
         steps = self.mean.shape[1]
         models = ", ".join(dict.fromkeys(self.model))
         head = f"Forecasts of {len(self):,} series, {steps:,} steps each, by {models}"
-        return f"{head}\n{pd.DataFrame(self._columns()).head(10).to_string(index=False)}"
+        return f"{head}\n{self._head(10).to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        return str(pd.DataFrame(self._columns()).head(20).to_html(index=False))
+        return str(self._head(20).to_html(index=False))
+
+    def _head(self, count: int) -> pd.DataFrame:
+        rows = slice(0, -(-count // self.mean.shape[1]))
+        few = replace(
+            self,
+            series=self.series[rows],
+            mean=self.mean[rows],
+            quantiles=self.quantiles[rows],
+            naive=self.naive[rows],
+            model=self.model[rows],
+        )
+        return pd.DataFrame(few._columns()).head(count)
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,7 +160,6 @@ class ForecastEvaluation:
             ``msis``, ``coverage_80``, ``coverage_95``. What no window can tell is left out.
         naive: The same of the seasonal naive method.
         forecasts: One per window.
-        cutoffs: The last time that was known to each forecast.
         actual: What happened, (W, H); NaN where it is not known.
     """
 
@@ -146,7 +167,6 @@ class ForecastEvaluation:
     metrics: Mapping[str, float]
     naive: Mapping[str, float]
     forecasts: Forecasts
-    cutoffs: Times
     actual: Array
 
     @property
@@ -157,6 +177,13 @@ class ForecastEvaluation:
             for name, value in self.metrics.items()
             if not name.startswith("coverage") and self.naive.get(name)
         }
+
+    @property
+    def cutoffs(self) -> Times:
+        """The last time that was known to each forecast, W of them."""
+        made = self.forecasts
+        pairs = zip(made.numbers.tolist(), made.back.tolist(), strict=True)
+        return [made.table.times_after(n, back=back + 1, count=1)[0] for n, back in pairs]
 
     def to_frame(self) -> pd.DataFrame:
         """Answer with one row per metric: the model's, the naive one's, the skill."""

@@ -532,16 +532,16 @@ class Forecaster(Task):
         quantiles = calibration.quantiles(
             mean, units_at(samples, self.units(table), season), table.ids, np.array(probabilities)
         )
-        times = [table.times_after(n, back=0, count=steps) for n in range(len(table))]
         return Forecasts(
             series=table.ids,
-            times=tuple(map(tuple, times)),
             mean=mean,
             probabilities=probabilities,
             quantiles=quantiles,
             naive=naive,
             model=tuple(model),
             table=table,
+            numbers=np.arange(len(table)),
+            back=np.zeros(len(table), dtype=np.int64),
             frame_kind=kind,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchmetrics import Metric
 
 from ..backbones.series_base import SeriesBackbone
 from ..data.series_samples import Origins, Scale, SeriesSamples
@@ -65,9 +66,7 @@ def forecast(
     return mean, names
 
 
-def seasonal_naive(
-    samples: SeriesSamples, *, season: int, horizon: int
-) -> tuple[Array, list[str]]:
+def seasonal_naive(samples: SeriesSamples, *, season: int, horizon: int) -> tuple[Array, list[str]]:
     """Repeat the last season of every window, or the last value where less is known."""
     known = samples.history
     steps = np.where(known >= season, season, 1)
@@ -162,43 +161,57 @@ def mase(mean: Array, samples: SeriesSamples, season: int) -> float:
     return float(metric.compute())
 
 
-def score(
-    mean: Array, quantiles: Mapping[float, Array], samples: SeriesSamples, season: int
-) -> dict[str, float]:
-    """Score forecasts of windows by every metric.
+class Scores:
+    """Every metric, added up over windows.
 
     Args:
-        mean: (W, H).
-        quantiles: Of `QUANTILES` and of the ends of `LEVELS`, by probability, (W, H) each.
-        samples: The windows.
         season: Steps of the season.
-
-    Returns:
-        Metrics by name; those that no window can tell are left out.
     """
-    target = actual(samples)
-    scales = Scales.of(samples, season)
-    forecast, truth, scale, observed = _tensors(
-        mean, np.nan_to_num(target), scales.absolute, np.isfinite(target)
-    )
-    (squared,) = _tensors(scales.squared)
-    (each,) = _tensors(np.stack([quantiles[p] for p in QUANTILES], axis=-1))
-    metrics = {"mase": MASE(), "rmsse": RMSSE(), "smape": SMAPE(), "wql": WQL(), "sql": SQL()}
-    metrics["mase"].update(forecast, truth, scale, observed)
-    metrics["rmsse"].update(forecast, truth, squared, observed)
-    metrics["smape"].update(forecast, truth, observed)
-    metrics["wql"].update(each, truth, observed)
-    metrics["sql"].update(each, truth, scale, observed)
-    found: dict[str, Any] = dict(metrics)
-    for level in LEVELS:
-        low, high = (quantiles[round(p / 100, 10)] for p in (50 - level / 2, 50 + level / 2))
-        ends = _tensors(low, high)
-        found[f"coverage_{level}"] = Coverage()
-        found[f"coverage_{level}"].update(*ends, truth, observed)
-    found["msis"] = MSIS(level)
-    found["msis"].update(*ends, truth, scale, observed)
-    values = {name: float(metric.compute()) for name, metric in found.items()}
-    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+    def __init__(self, season: int) -> None:
+        self._season = season
+        self.scaled = {"mase": MASE(), "rmsse": RMSSE(), "sql": SQL(), "msis": MSIS(max(LEVELS))}
+        self.plain = {"smape": SMAPE(), "wql": WQL()}
+        self.coverage = {level: Coverage() for level in LEVELS}
+
+    def add(self, samples: SeriesSamples, mean: Array, quantiles: Mapping[float, Array]) -> None:
+        """Add windows.
+
+        Args:
+            samples: The windows, W of them.
+            mean: (W, H).
+            quantiles: Of `QUANTILES` and of the ends of `LEVELS`, by probability, (W, H) each.
+        """
+        target = actual(samples)
+        scales = Scales.of(samples, self._season)
+        forecast, truth, observed = _tensors(mean, np.nan_to_num(target), np.isfinite(target))
+        absolute, squared = _tensors(scales.absolute, scales.squared)
+        (each,) = _tensors(np.stack([quantiles[p] for p in QUANTILES], axis=-1))
+        self.scaled["mase"].update(forecast, truth, absolute, observed)
+        self.scaled["rmsse"].update(forecast, truth, squared, observed)
+        self.scaled["sql"].update(each, truth, absolute, observed)
+        self.plain["smape"].update(forecast, truth, observed)
+        self.plain["wql"].update(each, truth, observed)
+        for level, metric in self.coverage.items():
+            low, high = _tensors(*(quantiles[p] for p in ends_of(level)))
+            metric.update(low, high, truth, observed)
+        low, high = _tensors(*(quantiles[p] for p in ends_of(max(LEVELS))))
+        self.scaled["msis"].update(low, high, truth, absolute, observed)
+
+    def compute(self) -> dict[str, float]:
+        """Answer with the metrics by name; those that no window can tell are left out."""
+        named: dict[str, Metric] = {
+            name: (self.scaled | self.plain)[name]
+            for name in ("mase", "rmsse", "smape", "wql", "sql", "msis")
+        }
+        named |= {f"coverage_{level}": metric for level, metric in self.coverage.items()}
+        values = {name: float(metric.compute()) for name, metric in named.items()}
+        return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def ends_of(level: float) -> tuple[float, float]:
+    """Answer with the probabilities of the two ends of an interval, given in percent."""
+    return round((50 - level / 2) / 100, 10), round((50 + level / 2) / 100, 10)
 
 
 def _tensors(*arrays: Array) -> list[torch.Tensor]:

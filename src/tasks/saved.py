@@ -158,11 +158,7 @@ def _fill(task: Task, path: Path) -> None:
         tensors = load_file(path / _TENSORS)
     except Exception as error:  # safetensors raises its own class, which is not exported
         raise SavedTaskError(f"{path / _TENSORS} is damaged: {error}.") from error
-    wanted = {
-        name: value
-        for name, value in task.state_dict().items()
-        if name.startswith(_PARTS)
-    }
+    wanted = {name: value for name, value in task.state_dict().items() if name.startswith(_PARTS)}
     missing, unexpected = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
     wrong = sorted(
         name for name in wanted.keys() & tensors if wanted[name].shape != tensors[name].shape
