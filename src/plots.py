@@ -60,7 +60,8 @@ def plot_history(history: History) -> Figure:
             axes.axvline(history.best_epoch + 1, color="grey", linestyle=":", label="kept")
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
     return figure
 
 

@@ -96,25 +96,54 @@ class SeriesTable:
         return with_zone(stamps, self.zone, self.frequency)
 
 
-def seasonal_errors(table: SeriesTable, season: int, *, power: int = 1) -> tuple[Array, Array]:
-    """Add up |x_t - x_(t - season)| ** power over each series, from its start.
+@dataclass(frozen=True)
+class RunningErrors:
+    """Sums of |x_t - x_(t - season)| ** power over each series, from its start on.
 
-    Returns:
-        Running sums and running counts over the buffer, each (sum T + 1,): the mean over the first
-        steps of a series is a difference of two of the one over a difference of two of the other.
+    Each series has sums of its own: a large one would leave nothing of a small one behind it.
+
+    Args:
+        sums: (sum T + N,).
+        counts: How many errors each sum is of, (sum T + N,).
+        starts: Where the sums of each series start, (N,).
     """
-    values, offsets = table.values, table.offsets
-    errors = np.zeros(len(values))
-    valid = np.zeros(len(values), dtype=bool)
-    if len(values) > season:
-        starts = np.repeat(offsets[:-1], table.lengths)
-        valid[season:] = np.arange(season, len(values)) - season >= starts[season:]
-        valid[season:] &= table.observed[season:] & table.observed[:-season]
-        errors[season:] = np.abs(values[season:] - values[:-season]) ** power
-        errors[~valid] = 0
-    sums = np.concatenate([[0.0], np.cumsum(errors)])
-    counts = np.concatenate([[0], np.cumsum(valid)])
-    return sums, counts
+
+    sums: Array
+    counts: Array
+    starts: Array
+
+    @classmethod
+    def of(cls, table: SeriesTable, season: int, *, power: int = 1) -> Self:
+        """Add up; errors of values that were filled count for nothing."""
+        num_series = len(table)
+        starts = table.offsets[:-1] + np.arange(num_series)
+        sums = np.zeros(len(table.values) + num_series)
+        counts = np.zeros(len(sums), dtype=np.int64)
+        for number, start in enumerate(starts):
+            part = slice(table.offsets[number], table.offsets[number + 1])
+            values, observed = table.values[part], table.observed[part]
+            if len(values) <= season:
+                continue
+            valid = observed[season:] & observed[:-season]
+            errors = np.where(valid, np.abs(values[season:] - values[:-season]) ** power, 0.0)
+            after = slice(start + season + 1, start + len(values) + 1)
+            sums[after], counts[after] = np.cumsum(errors), np.cumsum(valid)
+        return cls(sums, counts, starts)
+
+    def mean(self, series: Array, first: Array | int, last: Array) -> Array:
+        """Average over steps of series, NaN where there is no error to average.
+
+        Args:
+            series: Numbers of series, (W,).
+            first: The first step of each that counts, (W,).
+            last: The first step that does not count any more, (W,).
+        """
+        start, end = self.starts[series] + first, self.starts[series] + last
+        total, count = self.sums[end] - self.sums[start], self.counts[end] - self.counts[start]
+        # Differences of running sums leave rounding where nothing changed at all.
+        total = np.where(total > 1e-12 * self.sums[end], total, 0.0)
+        answer: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        return answer
 
 
 def build_table(

@@ -18,8 +18,8 @@ GRID = (
 )
 """Probabilities that the quantiles are kept for; those between them are interpolated."""
 
-LEAST_OWN = 50
-"""Windows a series needs for quantiles of its own; others share those of all series."""
+LEAST_OWN = 20
+"""Windows, told apart, that a series needs for quantiles of its own; others share those of all."""
 
 _NORMAL = 1.2533  # standard deviation of a normal distribution over its mean absolute deviation
 
@@ -50,7 +50,15 @@ class Calibration(nn.Module):
         self.table = nn.Buffer(table.expand(1 + len(self.own), -1, -1).clone())
 
     @classmethod
-    def learn(cls, errors: Array, series: Array, ids: Sequence[str], *, season: int) -> Calibration:
+    def learn(
+        cls,
+        errors: Array,
+        series: Array,
+        ids: Sequence[str],
+        *,
+        season: int,
+        alike: float = 1.0,
+    ) -> Calibration:
         """Learn from forecasts of windows.
 
         Args:
@@ -58,14 +66,16 @@ class Calibration(nn.Module):
             series: Which series each window is of, (W,).
             ids: Names of all series.
             season: Steps of the season.
+            alike: How many windows tell as much as an independent one: as many count as one when
+                the finite sample is corrected for.
         """
-        counts = np.bincount(series, minlength=len(ids))
+        counts = np.bincount(series, minlength=len(ids)) / alike
         own = [number for number in range(len(ids)) if counts[number] >= LEAST_OWN]
         own = own if len(own) <= 2000 else []  # a table of more would be larger than the data
         made = cls(errors.shape[1], season=season, own=[ids[number] for number in own])
         fallback = made.table[0].numpy()
-        rows = [_quantiles(errors, fallback)]
-        rows += [_quantiles(errors[series == number], rows[0]) for number in own]
+        rows = [_quantiles(errors, fallback, alike)]
+        rows += [_quantiles(errors[series == number], rows[0], alike) for number in own]
         made.table.copy_(torch.from_numpy(np.stack(rows)))
         made.calibrated = True
         return made
@@ -111,7 +121,7 @@ class Calibration(nn.Module):
         return made
 
 
-def _quantiles(errors: Array, fallback: Array) -> Array:
+def _quantiles(errors: Array, fallback: Array, alike: float) -> Array:
     """Answer with the corrected quantiles of each step, (H, len(GRID))."""
     answer = fallback.copy()
     for step in range(errors.shape[1]):
@@ -119,7 +129,8 @@ def _quantiles(errors: Array, fallback: Array) -> Array:
         sample = sample[np.isfinite(sample)]
         if not len(sample):
             continue
-        share = (len(sample) + 1) / len(sample)
+        count = max(1.0, len(sample) / alike)
+        share = (count + 1) / count
         grid = np.array(GRID)
         corrected = np.where(grid > 0.5, grid * share, 1 - (1 - grid) * share)
         corrected[grid == 0.5] = 0.5

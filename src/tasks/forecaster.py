@@ -459,8 +459,8 @@ class Forecaster(Task):
         if not self.chooses:
             raise DataError(
                 f"No series has the {context} + {horizon} steps that {self.model!r} learns from, "
-                "beside those that validate. Give context= fewer steps, bring more history, or "
-                "use backbone='seasonal-naive'."
+                "observed and beside those that validate. Give context= fewer steps, bring more "
+                "history, or use backbone='seasonal-naive'."
             )
         _log.warning("The series are too short to learn from: the seasonal naive method answers.")
         self.use("seasonal-naive")

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from ..backbones.series_base import SeriesBackbone
 from ..data.series_samples import Origins, Scale, SeriesSamples
-from ..data.series_table import SeriesTable, seasonal_errors
+from ..data.series_table import RunningErrors, SeriesTable
 from .forecast_metrics import MASE, MSIS, QUANTILES, RMSSE, SMAPE, SQL, WQL, Coverage
 from .running import move, plain_loader
 from .training import best_device
@@ -99,16 +99,12 @@ class Scales:
     @classmethod
     def of(cls, samples: SeriesSamples, season: int) -> Scales:
         """Measure; NaN where less than a season and a step is known."""
-        starts = samples.table.offsets[:-1][samples.origins.series]
-        means = []
-        for power in (1, 2):
-            sums, counts = seasonal_errors(samples.table, season, power=power)
-            ends = starts + samples.history
-            total, count = sums[ends] - sums[starts], counts[ends] - counts[starts]
-            # Differences of running sums leave rounding where nothing changed at all.
-            total = np.where(total > 1e-12 * sums[-1], total, 0.0)
-            means.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
-        return cls(means[0], np.sqrt(means[1]))
+        series = samples.origins.series
+        absolute, squared = (
+            RunningErrors.of(samples.table, season, power=power).mean(series, 0, samples.history)
+            for power in (1, 2)
+        )
+        return cls(absolute, np.sqrt(squared))
 
 
 def units_of(table: SeriesTable, season: int, lengths: Array) -> Array:
@@ -118,13 +114,9 @@ def units_of(table: SeriesTable, season: int, lengths: Array) -> Array:
     """
     answer = np.zeros(len(table))
     for steps in (1, season):
-        sums, counts = seasonal_errors(table, steps)
-        starts = table.offsets[:-1]
-        ends = starts + np.maximum(lengths, 1)
-        count = counts[ends] - counts[starts]
-        total = sums[ends] - sums[starts]
-        total = np.where(total > 1e-12 * sums[-1], total, 0.0)
-        answer = np.where(count > 0, total / np.maximum(count, 1), answer)
+        errors = RunningErrors.of(table, steps)
+        found = errors.mean(np.arange(len(table)), 0, np.maximum(lengths, 1))
+        answer = np.where(np.isfinite(found), found, answer)
     return answer
 
 
@@ -139,15 +131,11 @@ def units_at(samples: SeriesSamples, units: Array, season: int) -> Array:
         units: Of all series, (N,), from `units_of`.
         season: Steps of the season.
     """
-    sums, counts = seasonal_errors(samples.table, season)
-    starts = samples.table.offsets[:-1][samples.origins.series]
-    ends = starts + samples.history
-    starts = np.maximum(starts, ends - max(samples.horizon, 2 * season))
-    total, count = sums[ends] - sums[starts], counts[ends] - counts[starts]
-    total = np.where(total > 1e-12 * sums[-1], total, 0.0)
-    own = units[samples.origins.series]
-    late = np.where(total > 0, total / np.maximum(count, 1), own)
-    answer: Array = np.sqrt(own * late)
+    series, last = samples.origins.series, samples.history
+    first = np.maximum(0, last - max(samples.horizon, 2 * season))
+    late = RunningErrors.of(samples.table, season).mean(series, first, last)
+    own = units[series]
+    answer: Array = np.sqrt(own * np.where(late > 0, late, own))
     return answer
 
 

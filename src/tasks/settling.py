@@ -48,7 +48,9 @@ def settle(task: Forecaster, data: SeriesData) -> None:
     for name, forecasts in (("model", mean), ("naive", naive)):
         errors = _errors(forecasts, data.val, units)
         series = data.val.origins.series
-        task.head[name] = Calibration.learn(errors, series, data.table.ids, season=season)
+        task.head[name] = Calibration.learn(
+            errors, series, data.table.ids, season=season, alike=_alike(errors, data.val)
+        )
     _log.info(f"Calibrated the intervals on {len(mean):,} validation windows; {said}.")
 
 
@@ -100,6 +102,25 @@ def _errors(mean: Array, samples: SeriesSamples, units: Array) -> Array:
     return np.where(own > 0, answer, np.nan)
 
 
+def _alike(errors: Array, samples: SeriesSamples) -> float:
+    """Say how many neighbouring windows tell as much as one that is independent of the others.
+
+    That is (1 + r) / (1 - r) with the autocorrelation r of the errors of one step from window to
+    window, as for an autoregressive process; at most as many as share a step.
+    """
+    series, steps = samples.origins.series, samples.origins.steps
+    follows = np.diff(series) == 0
+    first, second = errors[:-1][follows], errors[1:][follows]
+    both = np.isfinite(first) & np.isfinite(second)
+    if both.sum() < 10:
+        return 1.0
+    power = float(np.square(first[both]).sum() * np.square(second[both]).sum()) ** 0.5
+    alike = float((first[both] * second[both]).sum()) / power if power > 0 else 0.0
+    alike = min(max(alike, 0.0), 0.99)
+    shared = samples.horizon / float(np.diff(steps)[follows].mean())
+    return min((1 + alike) / (1 - alike), max(1.0, shared))
+
+
 def _measure(mean: Array, samples: SeriesSamples, units: Array, season: int) -> str:
     """Calibrate on the earlier windows and count in the later ones, and say what came of it."""
     series, steps = samples.origins.series, samples.origins.steps
@@ -114,7 +135,9 @@ def _measure(mean: Array, samples: SeriesSamples, units: Array, season: int) -> 
     if early.sum() < 10 or not late.any():
         return "there are too few windows to measure how much they hold"
     errors = _errors(mean, samples, units)
-    calibration = Calibration.learn(errors[early], series[early], ids, season=season)
+    calibration = Calibration.learn(
+        errors[early], series[early], ids, season=season, alike=_alike(errors, samples)
+    )
     names = [ids[number] for number in series[late]]
     levels = np.array([p for level in LEVELS for p in (0.5 - level / 200, 0.5 + level / 200)])
     ends = calibration.quantiles(mean[late], units[late], names, levels)

@@ -71,7 +71,7 @@ def test_candidates_are_listed_where_it_is_not_clear(column, words):
 
 
 def test_a_misspelt_column_is_an_error_with_the_nearest_one():
-    with pytest.raises(DataError, match="no column 'sale'. Did you mean 'sales'"):
+    with pytest.raises(DataError, match=r"no column 'sale'\. Did you mean 'sales'"):
         read(hourly(), target="sale")
 
 
@@ -103,7 +103,8 @@ def test_an_index_of_times_and_a_column_of_integers_are_times():
     [
         ("15min", "2024-01-01", 96), ("h", "2024-01-01 07:30", 24), ("D", "2024-01-01", 7),
         ("B", "2024-01-01", 5), ("W-SUN", "2024-01-07", 52), ("MS", "2024-01-01", 12),
-        ("ME", "2024-01-31", 12), ("QS", "2024-01-01", 4), ("QE", "2024-03-31", 4), ("YS", "2000-01-01", 1),
+        ("ME", "2024-01-31", 12), ("QS", "2024-01-01", 4), ("QE", "2024-03-31", 4),
+        ("YS", "2000-01-01", 1),
     ],
 )  # fmt: skip
 def test_frequencies_are_found_and_go_on_as_pandas_does(frequency, start, season):
