@@ -368,7 +368,8 @@ class Forecaster(Task):
         units = units_of(known, self.spec.season, known.lengths)
         steps = self.net.input_spec.context_steps
         if steps:
-            steps = max(steps, NUM_SHOWN * self.spec.horizon_steps, 2 * self.spec.season)
+            horizon, season = self.spec.horizon_steps, self.spec.season
+            steps = max(steps, NUM_SHOWN * horizon, horizon + 3 * season)
         self.memory = Memory.of(known, units, steps=steps)
 
     def use(self, name: str) -> None:
@@ -420,6 +421,11 @@ class Forecaster(Task):
             InvalidValueError: Arguments contradict each other or the data.
         """
         _refuse_training(epochs, strategy, lr, precision, training)
+        if run is not None and not (self.net.solved or self.chooses):
+            raise InvalidValueError(
+                f"run= records how a model was fitted, and {self.model!r} has nothing to fit. Leave "
+                "it out, and use task.save()."
+            )
         if trainer is not None:
             refuse_beside_trainer({"logger": logger, "callbacks": callbacks or None})
         series = self._resolve_data(data)
@@ -439,7 +445,7 @@ class Forecaster(Task):
             self._without_windows(series)
             self._settle(series)
         history = History(recorder.rows)
-        if run is not None:
+        if run is not None and len(history):
             finish_run(self, Path(run), history)
         return history
 

@@ -217,6 +217,21 @@ def test_a_plain_trainer_fits_calibrates_and_remembers(bare_trainer):
     assert plain.calibration("model").calibrated
 
 
+def test_a_plain_trainer_tests_and_predicts_windows(bare_trainer, task):
+    data = SeriesData.from_data_frame(sales(), horizon=12, test=24)
+    task.finetune(data)
+    trainer = bare_trainer(1)
+    (scores,) = trainer.test(task, datamodule=data, verbose=False)
+    errors = task.evaluate(step=1, data=data)
+    spread = data.scale.spread[errors.forecasts.numbers][:, None]
+    expected = np.square((errors.actual - errors.forecasts.mean) / spread).mean()
+    assert scores["test/loss"] == pytest.approx(expected, rel=1e-4)
+    answers = trainer.predict(task, data.loader(data.test))
+    mean = torch.cat([answer["mean"] for answer in answers]).numpy()
+    center = data.scale.center[errors.forecasts.numbers][:, None]
+    assert np.allclose(mean * spread + center, errors.forecasts.mean, atol=1e-3)
+
+
 def test_arguments_that_would_change_nothing_are_refused(task):
     with pytest.raises(InvalidValueError, match=r"epochs=, lr=: .* solved in one pass"):
         task.finetune(epochs=3, lr=0.1)
@@ -234,6 +249,8 @@ def test_a_run_folder_holds_settings_history_and_the_task(task, tmp_path):
     task.finetune(run=tmp_path / "run")
     assert json.loads((tmp_path / "run/settings.json").read_text())["data"]["sees"] == "windows"
     assert "val/loss" in (tmp_path / "run/history.csv").read_text()
+    with pytest.raises(InvalidValueError, match="'naive' has nothing to fit"):
+        Forecaster.from_data(task.data, backbone="naive").finetune(run=tmp_path / "other")
     again = mealkit.load(tmp_path / "run/task")
     assert np.array_equal(again.predict().mean, task.predict().mean)
 
