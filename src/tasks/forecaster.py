@@ -4,42 +4,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torch import nn
 
 from ..backbones import Backbone, create
 from ..backbones.series_base import SeriesBackbone
-from ..backbones.series_ridge import Ridge, contexts_of
 from ..data.frames import FrameKind
 from ..data.module import Data
 from ..data.series import SeriesData
 from ..data.series_columns import Target
 from ..data.series_table import Duplicates, SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
-from ..specs import Batch, DataSpec, SeriesDataSpec
+from ..specs import DataSpec, SeriesDataSpec
 from .backtest import backtest, evaluate, read_table
 from .calibration import Calibration
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import forecast, samples_at, seasonal_naive, units_at, units_of
-from .least_squares import LeastSquares, Nothing
 from .memory import Memory
 from .record import Recorder, RunFolder, finish_run
 from .results import History
 from .settling import settle
+from .solved import SolvedTask, objective_of
 from .strategies import Strategy
-from .task import Task
-from .training import Training, fit_quietly, fit_with, refuse_beside_trainer
+from .training import Training, refuse_beside_trainer
 
 if TYPE_CHECKING:
-    from pytorch_lightning.utilities.types import OptimizerLRScheduler
+    pass
 
 _log = logging.getLogger("mealkit")
 
@@ -47,7 +42,7 @@ NUM_SHOWN = 4
 """Horizons of the past that pictures show and saved tasks keep, at least."""
 
 
-class Forecaster(Task):
+class Forecaster(SolvedTask):
     """Forecast numbers over time, with intervals, always beside the seasonal naive method.
 
     Args:
@@ -68,12 +63,7 @@ class Forecaster(Task):
         [[3.0, 1.0, 2.0]]
     """
 
-    monitor: ClassVar[str] = "val/loss"
-    monitor_mode: ClassVar[Literal["max", "min"]] = "min"
-    default_lr: ClassVar[tuple[float, float]] = (1e-3, 1e-3)
     head: nn.ModuleDict
-    data: SeriesData | None
-    spec: SeriesDataSpec
 
     def __init__(
         self,
@@ -98,33 +88,11 @@ class Forecaster(Task):
         calibrations = {
             name: Calibration(horizon, season=spec.season) for name in ("model", "naive")
         }
-        super().__init__(
-            backbone=net,
-            head=nn.ModuleDict(calibrations),
-            spec=spec,
-            preprocess=nn.Identity(),
-            objective=_objective(net, context),
-            metrics=MetricCollection({}),
-        )
+        super().__init__(backbone=net, head=nn.ModuleDict(calibrations), spec=spec, context=context)
         self.memory = Memory()
-        self.precision = "32-true"
         self.chooses = backbone is None
         self._context = context
-        self._is_solved = False  # whether this run has its solution
-        self._adds = False  # whether a run goes on from what was learnt
         self._frame_kind: FrameKind = "pandas"
-
-    @property
-    def net(self) -> SeriesBackbone:
-        """The backbone, as what it is."""
-        if not isinstance(self.backbone, SeriesBackbone):
-            raise InvalidValueError(f"Expected a backbone for series, got {self.backbone}.")
-        return self.backbone
-
-    @property
-    def model(self) -> str:
-        """The name of what makes the forecasts."""
-        return self.net.name
 
     # Sources.
 
@@ -276,81 +244,12 @@ class Forecaster(Task):
         task.data = data
         return task
 
-    # What a Trainer needs.
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Forecast the windows of a batch, in the scale of ``past``."""
-        forecasts: Tensor = self.backbone(*(batch[name] for name in self.backbone.inputs))
-        return forecasts
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Answer with ``index`` (B,) and ``mean`` (B, H) of a batch, in the scale of ``past``."""
-        return {"index": batch["index"], "mean": self(batch)}
+    # What follows a fit.
 
     def check_data(self, data: Data) -> None:
         """Refuse data of another kind, horizon or season; remember their columns and their grid."""
         super().check_data(data)
-        if not isinstance(data, SeriesData):
-            raise InvalidValueError(f"Forecaster needs SeriesData, got {type(data).__name__}.")
-        for name in ("horizon_steps", "season"):
-            mine, theirs = getattr(self.spec, name), getattr(data.spec, name)
-            if mine != theirs:
-                raise InvalidValueError(
-                    f"The task has {name}={mine}, the data have {theirs}. Build the task from the "
-                    "data: Forecaster.from_data(data)."
-                )
-        self.spec = data.spec
-        self._frame_kind = data.frame_kind
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build none: what is learnt here is solved."""
-        return None
-
-    def configure_callbacks(self) -> list[pl.Callback]:
-        """Attach none: nothing is frozen, and there is one solution."""
-        return []
-
-    def on_fit_start(self) -> None:
-        """Start to add up."""
-        if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge):
-            self.objective.begin(self.net, goes_on=self._adds)
-        self._is_solved = False
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """Add the windows of a batch up; a second epoch has nothing to add."""
-        if isinstance(self.objective, LeastSquares) and self.current_epoch == 0:
-            self.objective.add(batch)
-        return None
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add the validation windows of a batch up."""
-        watched = not self.trainer.sanity_checking and self.current_epoch == 0
-        if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge) and watched:
-            self.objective.see(self.net, batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Solve with the setting that validation chooses, and log its error."""
-        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            self._solve()
-
-    def on_train_epoch_end(self) -> None:
-        """Solve where nothing validates."""
-        self._solve()
-
-    def _solve(self) -> None:
-        if not (isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge)):
-            return
-        if self._is_solved:
-            return
-        self._is_solved = True
-
-        def total(value: Tensor) -> Tensor:
-            reduced = self.trainer.strategy.reduce(value.to(self.device), reduce_op="sum")
-            return reduced.cpu() if isinstance(reduced, Tensor) else value
-
-        error = self.objective.end(self.net, total)
-        if error is not None:
-            self.log("val/loss", error)
+        self._frame_kind = data.frame_kind if isinstance(data, SeriesData) else "pandas"
 
     def on_fit_end(self) -> None:
         """Choose, calibrate and remember, from the data that were fitted."""
@@ -376,7 +275,7 @@ class Forecaster(Task):
         """Take another backbone in place of the one that lost to it."""
         net = create(name, self.spec)
         self.backbone = net
-        self.objective = _objective(self.net, None)
+        self.objective = objective_of(self.net, None)
 
     # Verbs.
 
@@ -423,8 +322,8 @@ class Forecaster(Task):
         _refuse_training(epochs, strategy, lr, precision, training)
         if run is not None and not (self.net.solved or self.chooses):
             raise InvalidValueError(
-                f"run= records how a model was fitted, and {self.model!r} has nothing to fit. Leave "
-                "it out, and use task.save()."
+                f"run= records how a model was fitted, and {self.model!r} has nothing to fit. "
+                "Leave it out, and use task.save()."
             )
         if trainer is not None:
             refuse_beside_trainer({"logger": logger, "callbacks": callbacks or None})
@@ -456,7 +355,7 @@ class Forecaster(Task):
             own = self._context or (None if self.chooses else self.net.input_spec.context_steps)
             seen = None if own is None else {"context_steps": own}
             self.backbone = create(name, data.spec, preprocessing=seen)
-            self.objective = _objective(self.net, self._context)
+            self.objective = objective_of(self.net, self._context)
 
     def _without_windows(self, data: SeriesData) -> None:
         if not self.net.solved:
@@ -470,26 +369,6 @@ class Forecaster(Task):
             )
         _log.warning("The series are too short to learn from: the seasonal naive method answers.")
         self.use("seasonal-naive")
-
-    def _fit_once(
-        self,
-        data: SeriesData,
-        batch_size: int | None,
-        trainer: pl.Trainer | None,
-        logger: Logger | None,
-        callbacks: Sequence[pl.Callback],
-    ) -> None:
-        if trainer is not None:
-            self._fit(fit_with(trainer, callbacks), data, trainer.max_epochs or 1, batch_size)
-            return
-        fit = fit_quietly(
-            epochs=1,
-            precision="32-true",
-            training=replace(self.plan.training, clip_norm=None),
-            logger=logger,
-            callbacks=callbacks,
-        )
-        self._fit(fit, data, 1, batch_size)
 
     def _fit_rest(self, data: SeriesData, batch_size: int | None) -> None:
         """Add the windows that validated, and solve again with the setting they chose."""
@@ -654,13 +533,6 @@ class Forecaster(Task):
             task.head[name] = Calibration.from_settings(values)
         task.memory = Memory.from_settings(settings["memory"])
         return task
-
-
-def _objective(net: SeriesBackbone, context: int | None) -> LeastSquares | Nothing:
-    if not net.solved:
-        return Nothing()
-    steps = net.input_spec.context_steps
-    return LeastSquares((steps,) if context else contexts_of(steps, net.season))
 
 
 def _refuse_training(*given: object) -> None:

@@ -217,6 +217,20 @@ def test_a_plain_trainer_fits_calibrates_and_remembers(bare_trainer):
     assert plain.calibration("model").calibrated
 
 
+def test_a_trainer_that_validates_within_the_epoch_solves_at_its_end():
+    data = SeriesData.from_data_frame(sales(), horizon=12)
+    data.batch_size = 64
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    weights = []
+    for often in (1.0, 0.5):
+        task = Forecaster.from_data(data, backbone="ridge")
+        trainer = pl.Trainer(max_epochs=1, val_check_interval=often, barebones=False, **quiet)
+        with pytest.warns(UserWarning, match="returned `None`"):
+            task.finetune(trainer=trainer, refit=False)
+        weights.append(task.net.weight)
+    assert torch.allclose(*weights, atol=1e-6)
+
+
 def test_a_plain_trainer_tests_and_predicts_windows(bare_trainer, task):
     data = SeriesData.from_data_frame(sales(), horizon=12, test=24)
     task.finetune(data)
