@@ -68,6 +68,8 @@ class SeriesData(Data):
     val: SeriesSamples | None
     test: SeriesSamples | None
     batch_size = 1024
+    finds_season: bool = False
+    """Whether the season was told from the values; in the past, those of the past tell it."""
 
     def __init__(
         self,
@@ -251,7 +253,12 @@ class SeriesData(Data):
         roles, rows = read_rows(with_index(frame), time=time, target=target, series=series)
         report = Report()
         table = build_table(
-            rows, frequency=frequency, season=season, duplicates=duplicates, report=report
+            rows,
+            frequency=frequency,
+            season=season,
+            duplicates=duplicates,
+            held_back=test,
+            report=report,
         )
         data = cls(
             table,
@@ -262,6 +269,7 @@ class SeriesData(Data):
             seed=seed,
             frame_kind=frames.frame_kind(frame) or "pandas",
         )
+        data.finds_season = season is None
         _tell(data, roles, given_season=season)
         return data
 

@@ -152,9 +152,12 @@ def build_table(
     frequency: str | None = None,
     season: int | None = None,
     duplicates: Duplicates = "raise",
+    held_back: int = 0,
     report: Report,
 ) -> SeriesTable:
     """Sort rows, put them on their grid, fill what is missing, and report all of that.
+
+    The season is told without the last ``held_back`` steps of each series.
 
     Raises:
         DataError: Times are doubled, or stand off the grid; the series and the row are named.
@@ -189,7 +192,7 @@ def build_table(
         zone=rows.zone,
     )
     if season is None:
-        table = replace(table, season=_season(table))
+        table = replace(table, season=infer_season(table, table.lengths - held_back))
     return _filled(table)
 
 
@@ -339,18 +342,23 @@ def _filled(table: SeriesTable) -> SeriesTable:
     return replace(table, values=values)
 
 
-def _season(table: SeriesTable) -> int:
+def infer_season(table: SeriesTable, lengths: Array) -> int:
     """Take the usual season of the grid, if the values repeat with it.
 
     Asked of the autocorrelation of the differences, over as many as 100 series of two seasons and
     more; the limit is that of Naive2 in the M competitions (90 %, one-sided 1.645).
+
+    Args:
+        table: The series.
+        lengths: How many steps of each may be looked at, (N,).
     """
     season = table.frequency.season
     if season == 1:
         return 1
     found = []
-    for number in np.flatnonzero(table.lengths >= 2 * season + 1)[:100]:
-        series = np.diff(table.series(int(number)))
+    for number in np.flatnonzero(lengths >= 2 * season + 1)[:100]:
+        part = slice(table.offsets[number], table.offsets[number] + lengths[number])
+        series = np.diff(np.where(table.observed[part], table.values[part], np.nan))
         series = series[np.isfinite(series)]
         correlation = autocorrelations(series, season)
         if correlation is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ..data.report import Report
 from ..data.series import SeriesData, with_index
 from ..data.series_columns import read_rows, rows_of_arrays
 from ..data.series_samples import Origins, Scale, SeriesSamples
-from ..data.series_table import SeriesTable, build_table
+from ..data.series_table import SeriesTable, build_table, infer_season
 from ..data.series_time import Frequency
 from ..data.text_sources import read_table as read_file
 from ..errors import InvalidValueError, NoDataError
@@ -118,7 +119,10 @@ def backtest(
             f"has {series.known.max()}."
         )
     past = series.table.cut(np.where(long, first, 0))
-    known = SeriesData(past, spec=series.spec, seed=series.seed)
+    if series.finds_season:
+        past = replace(past, season=infer_season(past, past.lengths))
+    spec = replace(series.spec, season=past.season)
+    known = SeriesData(past, spec=spec, seed=series.seed)
     fresh = task.fresh(known)
     fresh.finetune()
     samples = _windows_after(series, known, np.flatnonzero(long), first, stride)

@@ -137,6 +137,21 @@ def test_nothing_after_a_cutoff_changes_a_forecast_before_it(name):
     assert not np.array_equal(answers[0].quantiles, answers[1].quantiles)
 
 
+def test_the_season_is_told_from_what_was_known():
+    """Whether the last days repeat or not must not decide how the days before are forecast."""
+    frame = sales(200)
+    rank = frame.groupby("shop").cumcount(ascending=False)
+    broken = frame.assign(sales=frame["sales"].where(rank >= 12, (-1e6) ** (rank % 3)))
+    assert SeriesData.from_data_frame(frame, horizon=6).spec.season == 24
+    assert SeriesData.from_data_frame(broken, horizon=6).spec.season == 1
+    means = [
+        Forecaster.from_data_frame(table, horizon=6).backtest(windows=3, step=6).forecasts.mean[::3]
+        for table in (frame, broken)
+    ]
+    assert np.array_equal(*means)
+    assert SeriesData.from_data_frame(broken, horizon=6, test=12).spec.season == 24
+
+
 def test_a_hole_before_the_cutoff_is_not_filled_from_behind_it():
     frame = sales(200)
     rank = frame.groupby("shop").cumcount()
