@@ -373,7 +373,7 @@ class Forecaster(SolvedTask):
     def _fit_rest(self, data: SeriesData, batch_size: int | None) -> None:
         """Add the windows that validated, and solve again with the setting they chose."""
         rest = SeriesData(data.table, spec=data.spec, val=0, seed=data.seed)
-        rest.train, rest.scale = data.rest(), data.scale
+        rest.train = data.rest()
         self._adds = True
         try:
             self._fit_once(rest, batch_size, None, None, [])

@@ -110,6 +110,21 @@ def test_naive2_puts_the_season_back():
     assert ask(make("naive2"), below) == pytest.approx([0, 1, -1, 0])
 
 
+def test_naive2_of_an_even_season_centres_its_averages():
+    """Against the decomposition written out, step by step."""
+    noise = np.random.default_rng(2).uniform(0.9, 1.1, 30)
+    x = np.resize([1.0, 5.0, 2.0, 9.0], 30) * noise
+    ratios = {phase: [] for phase in range(4)}
+    for t in range(2, 28):
+        trend = (x[t - 2] / 2 + x[t - 1] + x[t] + x[t + 1] + x[t + 2] / 2) / 4
+        ratios[t % 4].append(x[t] / trend)
+    figure = np.array([np.mean(ratios[phase]) for phase in range(4)])
+    figure /= figure.mean()
+    level = x[29] / figure[29 % 4]
+    net = make("naive2", SeriesDataSpec(horizon_steps=4, season=4))
+    assert ask(net, x) == pytest.approx([level * figure[t % 4] for t in range(30, 34)])
+
+
 def test_naive2_without_season_is_naive():
     noise = np.random.default_rng(1).normal(9, 1, 60).tolist()
     assert ask(make("naive2"), noise) == pytest.approx([noise[-1]] * 4)
