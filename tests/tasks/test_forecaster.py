@@ -17,6 +17,7 @@ import mealkit
 from mealkit import Forecaster, SeriesData
 from mealkit.errors import DataError, InvalidValueError, NoDataError
 from mealkit.tasks.calibration import GRID, Calibration
+from mealkit.tasks.forecasting import forecast, mase
 
 NAMES = mealkit.backbones.find(kind="series")
 
@@ -106,6 +107,29 @@ def test_evaluate_on_a_table_compares_its_last_steps(task):
     error = (windows["actual"] - windows["mean"]).abs().mean()
     assert error < (windows["actual"] - windows["seasonal_naive"]).abs().mean()
     assert list(answer.to_frame().columns) == ["ridge", "seasonal_naive", "skill"]
+
+
+def test_windows_of_the_past_say_when_they_start():
+    task = Forecaster.from_data_frame(sales(200), horizon=6, backbone="seasonal-naive")
+    windows = task.backtest(windows=2, step=4).to_windows()
+    firsts = windows.groupby(["series", "cutoff"], sort=False)["time"].first()
+    hour = pd.Timedelta("1h")
+    cutoffs = firsts.index.get_level_values("cutoff")
+    assert (cutoffs + hour == firsts).all()
+    ends = sales(200).groupby("shop")["date"].max()
+    assert list(cutoffs) == [ends[s] - back * hour for s in "abc" for back in (10, 6)]
+    truth = sales(200).set_index(["shop", "date"])["sales"]
+    keys = pd.MultiIndex.from_frame(windows[["series", "time"]])
+    assert np.array_equal(truth[keys].to_numpy(), windows["actual"])
+
+
+def test_series_too_short_for_all_windows_have_their_last_ones(caplog):
+    arrays = {"long": np.arange(90.0), "short": np.arange(16.0), "tiny": np.arange(5.0)}
+    task = Forecaster.from_arrays(arrays, horizon=5, backbone="naive")
+    answer = task.backtest(windows=6)
+    assert answer.forecasts.series == ("long",) * 6 + ("short",) * 3
+    assert answer.forecasts.mean[6:, 0].tolist() == [0, 5, 10]
+    assert "1 series are too short for 6 windows" in caplog.text
 
 
 def test_without_a_test_part_there_is_nothing_to_evaluate(task):
@@ -213,6 +237,26 @@ def test_refit_learns_from_what_validated():
     )
     assert learnt[0][1] < learnt[1][1]
     assert not torch.equal(learnt[0][0], learnt[1][0])
+
+
+def test_ridge_takes_the_setting_with_the_lower_mase():
+    rng = np.random.default_rng(0)
+    restless = rng.normal(size=(300, 2)) * rng.choice([0.01, 3], size=(300, 1))
+    taken = set()
+    for data in (
+        SeriesData.from_data_frame(sales(), horizon=12),
+        SeriesData.from_arrays(restless.cumsum(0) * 0.1 + restless, horizon=5),
+    ):
+        task = Forecaster.from_data(data, backbone="ridge")
+        task.finetune(refit=False)
+        chosen, scores = task.objective.choice, {}
+        for choice in task.objective.candidates:
+            task.objective.take(task.net, choice)
+            mean, _ = forecast(task.net, data.val, horizon=data.spec.horizon_steps)
+            scores[choice] = mase(mean, data.val, data.spec.season)
+        assert scores[chosen] == min(scores.values())
+        taken.add(chosen.windows)
+    assert taken == {"series", "window"}  # else the test could not fail
 
 
 def test_a_second_finetune_learns_the_same_again(task):
