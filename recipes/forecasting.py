@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import mealkit
 from mealkit import Forecaster
 
 
@@ -42,8 +41,8 @@ def main(
     task.finetune()
     result = task.backtest(windows=windows)
     print(result)
+    print(task.predict(level=[80, 95]))
     task.save(save)
-    print(mealkit.load(save).predict(level=[80, 95]))
     return result.skill["mase"]
 
 

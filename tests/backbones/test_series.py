@@ -114,7 +114,7 @@ def test_naive2_of_an_even_season_centres_its_averages():
     """Against the decomposition written out, step by step."""
     noise = np.random.default_rng(2).uniform(0.9, 1.1, 30)
     x = np.resize([1.0, 5.0, 2.0, 9.0], 30) * noise
-    ratios = {phase: [] for phase in range(4)}
+    ratios: dict[int, list[float]] = {phase: [] for phase in range(4)}
     for t in range(2, 28):
         trend = (x[t - 2] / 2 + x[t - 1] + x[t] + x[t + 1] + x[t + 2] / 2) / 4
         ratios[t % 4].append(x[t] / trend)
