@@ -14,12 +14,14 @@ from .log import attach
 
 if TYPE_CHECKING:
     from . import backbones, data, errors, specs, tasks
-    from .data import ImageData, TextData
+    from .data import ImageData, SeriesData, TextData
     from .errors import MealkitError
     from .specs import ImageSpec, TextSpec
     from .tasks import (
         Embeddings,
         Evaluation,
+        Forecaster,
+        Forecasts,
         History,
         ImageClassifier,
         Predictions,
@@ -33,12 +35,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Embeddings",
     "Evaluation",
+    "Forecaster",
+    "Forecasts",
     "History",
     "ImageClassifier",
     "ImageData",
     "ImageSpec",
     "MealkitError",
     "Predictions",
+    "SeriesData",
     "TextClassifier",
     "TextData",
     "TextSpec",
@@ -54,12 +59,15 @@ __all__ = [
 _HOMES = {
     "Embeddings": "tasks",
     "Evaluation": "tasks",
+    "Forecaster": "tasks",
+    "Forecasts": "tasks",
     "History": "tasks",
     "ImageClassifier": "tasks",
     "ImageData": "data",
     "ImageSpec": "specs",
     "MealkitError": "errors",
     "Predictions": "tasks",
+    "SeriesData": "data",
     "TextClassifier": "tasks",
     "TextData": "data",
     "TextSpec": "specs",

@@ -11,7 +11,7 @@ from .errors import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .tasks import Evaluation, History
+    from .tasks import Evaluation, Forecasts, History
     from .tasks.evaluation import Array
 
 
@@ -101,4 +101,29 @@ def plot_pictures(pictures: Sequence[Array | None], titles: Sequence[str]) -> Fi
         axes.set_title(title, fontsize=9)
         if picture is not None:
             axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    return figure
+
+
+def plot_forecasts(forecasts: Forecasts, names: list[str]) -> Figure:
+    """Draw some series: their past, the forecast with its intervals, and the naive method."""
+    figure = _figure(9, 2.4 * len(names) + 0.4)
+    panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+    steps = forecasts.mean.shape[1]
+    num_intervals = len(forecasts.probabilities) // 2
+    for axes, name in zip(panels, names, strict=True):
+        row = forecasts.series.index(name)
+        times, values = forecasts.past_of(row, 4 * steps)
+        ahead = list(forecasts.times_of(row))
+        axes.plot(times, values, color="black", linewidth=1, label="past")
+        for place in range(num_intervals):
+            low, high = forecasts.probabilities[place], forecasts.probabilities[-1 - place]
+            ends = forecasts.quantiles[row, :, place], forecasts.quantiles[row, :, -1 - place]
+            label = f"{100 * (high - low):g} % interval"
+            axes.fill_between(ahead, *ends, color="tab:blue", alpha=0.2, linewidth=0, label=label)
+        axes.plot(ahead, forecasts.mean[row], color="tab:blue", label=forecasts.model[row])
+        if forecasts.model[row] != "seasonal-naive":
+            style = {"color": "tab:orange", "linestyle": ":", "linewidth": 1}
+            axes.plot(ahead, forecasts.naive[row], **style, label="seasonal naive")
+        axes.set_title(name)
+    panels[0].legend(loc="upper left", fontsize="small")
     return figure

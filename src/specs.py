@@ -182,7 +182,38 @@ class TextSpec(InputSpec):
             raise unknown_name("way with long texts", str(self.long), ("cut", "chunk"))
 
 
-INPUT_SPECS: dict[str, type[InputSpec]] = {"image": ImageSpec, "text": TextSpec}
+@dataclass(frozen=True, kw_only=True)
+class SeriesSpec(InputSpec):
+    """What of a series a backbone wants to see before it forecasts.
+
+    Args:
+        context_steps: How many steps before the forecast, L; 0 for all there are, which batches
+            hold flush right with zeros in front.
+        horizon_steps: How many steps the net was built to forecast at once.
+        scaled: Whether values come centred and scaled by series (float32), or as they are
+            (float64), for methods to which zero means something.
+
+    Raises:
+        InvalidValueError: A value that no window can have.
+    """
+
+    kind: ClassVar[Kind] = "series"
+    context_steps: int
+    horizon_steps: int
+    scaled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.context_steps < 0:
+            raise InvalidValueError(f"context_steps={self.context_steps}: expected at least 0.")
+        if self.horizon_steps < 1:
+            raise InvalidValueError(f"horizon_steps={self.horizon_steps}: expected at least 1.")
+
+
+INPUT_SPECS: dict[str, type[InputSpec]] = {
+    "image": ImageSpec,
+    "text": TextSpec,
+    "series": SeriesSpec,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +282,44 @@ class TextDataSpec(DataSpec):
         return len(self.text) == 2
 
 
-DATA_SPECS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDataSpec}
+@dataclass(frozen=True, kw_only=True)
+class SeriesDataSpec(DataSpec):
+    """What a net for series needs to know before it is built, and a saved one of its tables.
+
+    Args:
+        classes: Always empty: what is to be predicted are numbers.
+        horizon_steps: How many steps are to be forecast.
+        season: Steps of the season, 1 where there is none.
+        length_steps: Steps that the series have to learn from, the median; 0 where not known yet.
+        frequency: The grid of time, as `mealkit.data.Frequency` spells it.
+        time: The column of times; None where rows follow each other.
+        target: The columns to forecast.
+        series: The column that tells series apart; None for none.
+    """
+
+    kind: ClassVar[Kind] = "series"
+    horizon_steps: int
+    season: int = 1
+    length_steps: int = 0
+    frequency: str = "1"
+    time: str | None = None
+    target: tuple[str, ...] = ()
+    series: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.horizon_steps < 1:
+            raise InvalidValueError(
+                f"horizon={self.horizon_steps}: expected at least 1 step to forecast."
+            )
+        if self.season < 1:
+            raise InvalidValueError(f"season={self.season}: expected at least 1 step.")
+
+
+DATA_SPECS: dict[str, type[DataSpec]] = {
+    "image": ImageDataSpec,
+    "text": TextDataSpec,
+    "series": SeriesDataSpec,
+}
 
 
 def _tuples(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import shutil
@@ -186,8 +187,9 @@ def kitchen(photos: Path, tickets: list[tuple[str, str]], monkeypatch: pytest.Mo
     """The folder that examples in docstrings, README and docs run in.
 
     It holds photos/train, photos/val and photos/test (one folder per class), photos.csv (columns
-    path and label), unlabelled/ (pictures only), the pictures new.jpg, a.jpg and b.jpg, and
-    tickets.csv (columns message and team).
+    path and label), unlabelled/ (pictures only), the pictures new.jpg, a.jpg and b.jpg,
+    tickets.csv (columns message and team), and sales.csv (400 days of two shops, columns date, shop
+    and sales).
     """
     folder = photos.parent
     rng = random.Random(7)
@@ -200,5 +202,18 @@ def kitchen(photos: Path, tickets: list[tuple[str, str]], monkeypatch: pytest.Mo
         draw_shape(kind, rng).save(folder / "unlabelled" / f"{number:02d}.jpg")
     lines = [f"{text},{team}" for text, team in tickets]
     (folder / "tickets.csv").write_text("\n".join(["message,team", *lines]) + "\n")
+    (folder / "sales.csv").write_text("\n".join(["date,shop,sales", *draw_sales()]) + "\n")
     monkeypatch.chdir(folder)
     return folder
+
+
+def draw_sales() -> list[str]:
+    """Answer with lines of two shops whose sales follow the week."""
+    rng = random.Random(11)
+    lines = []
+    for shop, level in {"north": 80, "south": 50}.items():
+        for day in range(400):
+            date = datetime.date(2023, 1, 1) + datetime.timedelta(days=day)
+            value = level + 2 * date.weekday() ** 2 + rng.gauss(0, 4)
+            lines.append(f"{date},{shop},{value:.1f}")
+    return lines

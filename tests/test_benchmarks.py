@@ -108,6 +108,17 @@ def test_predict_agrees_with_a_plain_loop_at_fp32(tmp_path: Path) -> None:
     assert all(values["images_per_second"] > 0 for values in summary.values())
 
 
+@pytest.mark.slow
+def test_forecasts_are_measured_by_three_protocols(tmp_path: Path) -> None:
+    results, _ = run_quickly("forecast_baselines.py", tmp_path)
+    runs = results["runs"]
+    (long,) = runs["long"].values()
+    assert long["num_windows"] == 1_200 // 5 - 24 + 1
+    assert 0 < long["mse"] < long["naive_mse"]
+    assert runs["fev"]["default"]["mase"] < runs["fev"]["seasonal-naive"]["mase"]
+    assert runs["m4"]["naive2"]["owa"] == pytest.approx(1)
+
+
 def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "image_freeze.py"), "--shared", tmp_path, "--no-peer"],

@@ -1,8 +1,9 @@
-"""Backbones: nets that turn pictures and texts into features, by one registry."""
+"""Backbones: pictures and texts into features, series into forecasts, by one registry."""
 
 from __future__ import annotations
 
 from . import image as image  # one line per kind: importing it adds its row to the registry
+from . import series as series
 from . import text as text
 from .base import Backbone, Block
 from .building import create, rebuild

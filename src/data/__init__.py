@@ -9,6 +9,10 @@ from .inputs import Inputs, samples_from
 from .module import Data, EpochSampler, Loader
 from .report import Report
 from .samples import Fetch, Samples, Subset
+from .series import SeriesData
+from .series_samples import SeriesSamples
+from .series_table import SeriesTable
+from .series_time import Frequency
 from .text_samples import TextSamples
 from .texts import TextData
 
@@ -18,12 +22,16 @@ __all__ = [
     "Data",
     "EpochSampler",
     "Fetch",
+    "Frequency",
     "ImageData",
     "ImageSamples",
     "Inputs",
     "Loader",
     "Report",
     "Samples",
+    "SeriesData",
+    "SeriesSamples",
+    "SeriesTable",
     "Subset",
     "TextData",
     "TextSamples",

@@ -6,6 +6,8 @@ from .calibration import Calibration
 from .contrastive import Contrastive
 from .cross_validation import CrossValidation
 from .explain import Explanation
+from .forecast_results import ForecastEvaluation, Forecasts
+from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .processes import gather_predictions
@@ -17,6 +19,7 @@ from .text_classifier import TextClassifier
 from .training import Training
 
 TASKS: dict[str, type[Task]] = {
+    "Forecaster": Forecaster,
     "ImageClassifier": ImageClassifier,
     "TextClassifier": TextClassifier,
 }
@@ -31,6 +34,9 @@ __all__ = [
     "Embeddings",
     "Evaluation",
     "Explanation",
+    "ForecastEvaluation",
+    "Forecaster",
+    "Forecasts",
     "FreezeUnfreeze",
     "Gradual",
     "History",

@@ -24,6 +24,7 @@ from .averaging import Averaging
 from .batch_trial import size_that_fits
 from .best import BestWeights
 from .checkpoint import Position
+from .forecast_results import Forecasts
 from .lora import Adapters
 from .objectives import FollowUp, Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
@@ -156,8 +157,8 @@ class Task(pl.LightningModule):
 
     # Steps.
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Answer with the loss of a batch."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Answer with the loss of a batch; None where no optimiser follows."""
         step = self.objective.step(self, batch, training=True)
         count = len(batch["index"])
         self.log(
@@ -575,7 +576,7 @@ class Task(pl.LightningModule):
         self.check_data(data)
         return data
 
-    def predict(self, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Predictions:
+    def predict(self, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Predictions | Forecasts:
         """Answer for each of the inputs, in input order; what they may be, each task says.
 
         Args:

@@ -332,5 +332,7 @@ _KNOWN = (
     ".*in eval mode at the start of training.*",  # frozen blocks are
     ".*[Tt]otal length of .* across ranks is zero.*",  # no validation was asked for
     ".*you defined a `validation_step` but have no `val_dataloader`.*",
+    ".*configure_optimizers` returned `None`.*",  # methods that are solved have none
+    ".*training_step` returned `None`.*",
     ".*number of training batches .* is smaller than the logging interval.*",
 )

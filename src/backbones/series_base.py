@@ -1,0 +1,93 @@
+"""What every backbone for series is: it answers with a forecast, and has no head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..specs import SeriesSpec
+from .base import Backbone, Block
+
+
+class SeriesBackbone(Backbone):
+    """Turn what is known of series into a forecast of their next steps.
+
+    Channels are series of their own: a net sees one at a time. It needs no head, and intervals come
+    from what its forecasts miss on validation windows.
+
+    Args:
+        input_spec: How much of a series it wants to see.
+        config: Plain values from which it is made again; with ``name`` and ``season``.
+    """
+
+    input_spec: SeriesSpec
+
+    solved: ClassVar[bool] = False
+    """Whether it is fitted in closed form; one that is not has nothing to fit."""
+
+    covariates: ClassVar[tuple[str, ...]] = ()
+    """What it can use beside the series itself: none of those here uses anything."""
+
+    def __init__(
+        self,
+        *,
+        input_spec: SeriesSpec,
+        config: Mapping[str, Any],  # Any: plain JSON values
+    ) -> None:
+        super().__init__(input_spec=input_spec, num_features=1, config=config, pretrained=False)
+        self.horizon_steps = input_spec.horizon_steps
+        self.season = int(config["season"])
+        if not input_spec.context_steps:
+            self.inputs = ("past", "history")
+        else:
+            self.inputs = ("past",)
+
+    @property
+    def name(self) -> str:
+        """Under which the registry knows it."""
+        return str(self.config["name"])
+
+    @property
+    def needs_steps(self) -> int:
+        """Steps that must precede a forecast; with fewer, a simpler method answers."""
+        return max(1, self.input_spec.context_steps)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """Forecast as many steps as it was built for.
+
+        Args:
+            tensors: The batch entries of `inputs`: ``past`` (B, L), and for methods that take all
+                there is ``history`` (B,): how many of its last columns are values.
+
+        Returns:
+            In the scale of ``past``, (B, horizon_steps).
+        """
+        return self.forecast(*tensors, horizon=self.horizon_steps)
+
+    def forecast(self, *tensors: Tensor, horizon: int) -> Tensor:
+        """Forecast any number of steps, (B, horizon)."""
+        raise NotImplementedError
+
+    @property
+    def blocks(self) -> list[Block]:
+        """None: nothing here is trained step by step."""
+        return []
+
+
+def roll_out(net: SeriesBackbone, past: Tensor, horizon: int) -> Tensor:
+    """Forecast further than a net was built for: its own forecasts become what it sees.
+
+    Args:
+        net: Takes ``past`` alone.
+        past: (B, L).
+        horizon: How many steps are wanted.
+    """
+    context = past.shape[1]
+    seen, answers = past, []
+    for _ in range(-(-horizon // net.horizon_steps)):
+        answers.append(net(seen[:, -context:]))
+        seen = torch.cat([seen, answers[-1]], dim=1)
+    return torch.cat(answers, dim=1)[:, :horizon]

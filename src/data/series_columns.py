@@ -1,0 +1,277 @@
+"""From a table to series: which column is the time, which the target, which tells series apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas
+
+from ..errors import DataError, NoDataError, unknown_name
+from .frames import is_frame, is_missing
+from .series_time import Array, to_times
+
+Target = str | Sequence[str]
+"""The column to forecast, or several of them, each of which is a series of its own."""
+
+_TIMES = ("time", "date", "datetime", "timestamp", "ds", "month", "week", "day", "year", "step")
+_IDS = ("series", "unique_id", "item_id", "series_id", "id", "item", "store", "shop")
+_BLANK = ("", "na", "nan", "null", "none", "n/a", "nat")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what.
+
+    Args:
+        time: The column of times; None where rows simply follow each other.
+        target: The columns of numbers to forecast.
+        series: The column that tells series apart; None for one series a target.
+        rows: Whether each row is a whole series, its numbers in the target columns.
+    """
+
+    time: str | None
+    target: tuple[str, ...]
+    series: str | None
+    rows: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table, as long as they are in the order of the table.
+
+    Args:
+        ids: The names of the series; those of the first target, then those of the second, ...
+        codes: Which of them each row belongs to, (R,).
+        times: datetime64[s] or int64, (R,); None where rows simply follow each other.
+        values: The target, (R,), NaN where missing.
+        numbers: Where each row stands in the user's table, counted from 0, (R,).
+        zone: Of the times, or None.
+    """
+
+    ids: tuple[str, ...]
+    codes: Array
+    times: Array | None
+    values: Array
+    numbers: Array
+    zone: str | None = None
+
+
+def read_rows(
+    frame: object, *, time: str | None, target: Target | None, series: str | None
+) -> tuple[Roles, Rows]:
+    """Find out which column is what, and read the columns that matter.
+
+    Raises:
+        DataError: A column is absent, or it is not clear which one is meant.
+        NoDataError: The table has no rows.
+    """
+    if not is_frame(frame):
+        raise DataError(
+            f"Expected a pandas or polars DataFrame and got {type(frame).__name__}. Tables in "
+            "files are read by from_csv and from_parquet."
+        )
+    names = [str(name) for name in frame.columns]
+    if not len(frame) or not names:
+        raise NoDataError("The table has no rows; expected one per time of a series.")
+    twice = (
+        sorted({name for name in names if names.count(name) > 1})
+        if len(set(names)) < len(names)
+        else []
+    )
+    if twice:
+        raise DataError(f"Several columns are called {twice[0]!r}; rename all but one.")
+    cells = {str(name): list(frame[name]) for name in frame.columns}
+    given = (target,) if isinstance(target, str) else tuple(target or ())
+    for name in (time, series, *given):
+        if name is not None and name not in names:
+            raise DataError(
+                f"{unknown_name('column', name, names)} The columns are: "
+                f"{', '.join(map(repr, names[:20]))}."
+            )
+    roles = _infer(cells, time=time, target=given, series=series)
+    return roles, _of_rows(cells, roles) if roles.rows else _of_table(cells, roles)
+
+
+Cells = Mapping[str, list[Any]]
+"""The columns of a table by name, as raw cells."""
+
+
+def _infer(cells: Cells, *, time: str | None, target: tuple[str, ...], series: str | None) -> Roles:
+    left = [name for name in cells if name not in (time, series, *target)]
+    kinds = {name: _kind(cells[name]) for name in left}
+    if time is None:
+        time = _one("time", [n for n in left if kinds[n] == "time"])
+        named = [n for n in left if n.lower() in _TIMES and kinds[n] == "number"]
+        if time is None and len(named) == 1:
+            time = named[0]
+        left = [name for name in left if name != time]
+    if series is None:
+        texts = [name for name in left if kinds[name] == "text"]
+        series = _one("series", texts)
+        named = [name for name in left if name.lower() in _IDS]
+        if series is None and len(named) == 1 and len(left) > 1:
+            series = named[0]
+        left = [name for name in left if name != series]
+    if target:
+        return Roles(time, target, series)
+    numbers = [name for name in left if kinds[name] == "number"]
+    return _targets(cells, numbers, time=time, series=series)
+
+
+def _targets(
+    cells: Cells, numbers: Sequence[str], *, time: str | None, series: str | None
+) -> Roles:
+    if not numbers:
+        raise DataError(
+            f"No column holds numbers to forecast. Name it: target=. The columns are: "
+            f"{', '.join(map(repr, list(cells)[:20]))}."
+        )
+    if series is None or len(numbers) == 1:
+        return Roles(time, tuple(numbers), series)
+    if time is None and len(set(map(str, cells[series]))) == len(cells[series]):
+        return Roles(None, tuple(numbers), series, rows=True)
+    raise DataError(
+        f"It is not clear which column to forecast; these hold numbers: "
+        f"{', '.join(map(repr, numbers[:20]))}. Name one, or several: target={numbers[0]!r}."
+    )
+
+
+def _one(role: str, candidates: Sequence[str]) -> str | None:
+    if len(candidates) > 1:
+        raise DataError(
+            f"It is not clear which column is the {role}; it may be each of "
+            f"{', '.join(map(repr, candidates[:20]))}. Name it: {role}={candidates[0]!r}."
+        )
+    return candidates[0] if candidates else None
+
+
+def _kind(cells: Sequence[Any]) -> str:
+    """Say whether cells are times, numbers, or texts; a few of them tell."""
+    present = [cell for cell in cells if not _is_blank(cell)][:100]
+    if not present:
+        return "number"
+    values = pandas.Series(present)
+    if pandas.api.types.is_datetime64_any_dtype(values):
+        return "time"
+    if pandas.to_numeric(values, errors="coerce").notna().mean() > 0.5:
+        return "number"
+    if not all(isinstance(cell, str) for cell in present):
+        # datetime.date is no str and no number
+        return "time" if all(hasattr(cell, "year") for cell in present) else "text"
+    if not re.search(r"\d[-/.: ]\d|\d{8}", present[0]):
+        return "text"
+    try:
+        to_times(present, name="")
+    except (DataError, ValueError):
+        return "text"
+    return "time"
+
+
+def _is_blank(cell: object) -> bool:
+    return is_missing(cell) or (isinstance(cell, str) and cell.strip().lower() in _BLANK)
+
+
+def to_numbers(cells: Sequence[Any], *, name: str) -> Array:  # Any: raw cells
+    """Turn the cells of a target column into numbers, float64; missing ones are NaN.
+
+    Raises:
+        DataError: A cell holds something that is no number; the row is named.
+    """
+    values = pandas.Series(list(cells), dtype=object)
+    numbers = pandas.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    doubtful = np.flatnonzero(np.isnan(numbers)).tolist()
+    wrong = [row for row in doubtful if not _is_blank(cells[row])]
+    if wrong:
+        shown = ", ".join(f"row {row}: {cells[row]!r}" for row in wrong[:5])
+        raise DataError(
+            f"{len(wrong):,} rows of the column {name!r} hold no number ({shown}; counted from 0). "
+            "Mend them, or leave them empty: a missing value is masked."
+        )
+    return numbers
+
+
+def _of_table(cells: Cells, roles: Roles) -> Rows:
+    names, codes = _codes(cells, roles.series)
+    count = len(codes)
+    times, zone = None, None
+    if roles.time is not None:
+        times, zone = to_times(cells[roles.time], name=roles.time)
+    several = len(roles.target) > 1
+    ids = [
+        (f"{name}/{target}" if several else name) if roles.series is not None else target
+        for target in roles.target
+        for name in names
+    ]
+    repeats = len(roles.target)
+    values = [to_numbers(cells[name], name=name) for name in roles.target]
+    return Rows(
+        tuple(ids),
+        np.concatenate([codes + number * len(names) for number in range(repeats)]),
+        None if times is None else np.tile(times, repeats),
+        np.concatenate(values),
+        np.tile(np.arange(count), repeats),
+        zone,
+    )
+
+
+def _codes(cells: Cells, series: str | None) -> tuple[list[str], Array]:
+    if series is None:
+        return [""], np.zeros(len(next(iter(cells.values()))), dtype=np.int64)
+    for row, cell in enumerate(cells[series]):
+        if is_missing(cell):
+            raise DataError(
+                f"Row {row} has no name in the series column {series!r} (counted from 0). Fill it "
+                "in or leave the row out."
+            )
+    codes, names = pandas.factorize(pandas.Series([str(cell) for cell in cells[series]]))
+    return [str(name) for name in names], codes.astype(np.int64)
+
+
+def _of_rows(cells: Cells, roles: Roles) -> Rows:
+    names, codes = _codes(cells, roles.series)
+    columns = [to_numbers(cells[name], name=name) for name in roles.target]
+    values = np.stack(columns, axis=1)  # (N, most steps)
+    present = np.isfinite(values)
+    # What is blank behind the last number of a row is no missing value: the series has ended.
+    ends = np.where(present.any(1), values.shape[1] - present[:, ::-1].argmax(1), 0)
+    inside = np.arange(values.shape[1])[None] < ends[:, None]
+    rows = np.repeat(np.arange(len(values)), ends)
+    return Rows(tuple(names), codes[rows], None, values[inside], rows)
+
+
+def rows_of_arrays(arrays: Any, *, ids: Sequence[str] | None) -> Rows:  # Any: see from_arrays
+    """Take series in memory: a (T, N) array, one of (T,), a list of arrays, or a dict of them.
+
+    Raises:
+        DataError: They are no numbers, or have other names than series.
+        NoDataError: There are none.
+    """
+    if isinstance(arrays, dict):
+        names, parts = list(map(str, arrays)), [np.asarray(a, dtype=float) for a in arrays.values()]
+    elif isinstance(arrays, (list, tuple)) and len(arrays) and np.ndim(arrays[0]) == 1:
+        parts = [np.asarray(array, dtype=float) for array in arrays]
+        names = [f"series {number}" for number in range(len(parts))]
+    else:
+        whole = np.asarray(arrays, dtype=float)
+        parts = [whole] if whole.ndim == 1 else list(whole.T)
+        names = [f"series {number}" for number in range(len(parts))]
+    if not parts or not sum(map(len, parts)):
+        raise NoDataError("The arrays are empty; expected at least one series of numbers.")
+    if any(part.ndim != 1 for part in parts):
+        raise DataError(
+            f"Expected series of one dimension or an array (T, N), got {parts[0].shape} each."
+        )
+    if ids is not None and (len(ids) != len(parts) or len(set(ids)) != len(ids)):
+        raise DataError(f"ids= has {len(set(ids))} different names for {len(parts)} series.")
+    lengths = [len(part) for part in parts]
+    return Rows(
+        tuple(map(str, ids)) if ids is not None else tuple(names),
+        np.repeat(np.arange(len(parts)), lengths),
+        None,
+        np.concatenate(parts),
+        np.concatenate([np.arange(length) for length in lengths]),
+    )

@@ -1,0 +1,204 @@
+"""Forecasts of the past: of what was held back, and of a time after which nothing was known."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.frames import FrameKind, frame_kind, is_frame
+from ..data.report import Report
+from ..data.series import SeriesData, with_index
+from ..data.series_columns import read_rows, rows_of_arrays
+from ..data.series_samples import Origins, Scale, SeriesSamples
+from ..data.series_table import SeriesTable, build_table, infer_season
+from ..data.series_time import Frequency
+from ..data.text_sources import read_table as read_file
+from ..errors import InvalidValueError, NoDataError
+from .forecast_metrics import QUANTILES
+from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
+from .forecasting import LEVELS, Array, Scores, actual, forecast, seasonal_naive, units_at
+
+if TYPE_CHECKING:
+    from .forecaster import Forecaster
+
+_log = logging.getLogger("mealkit")
+
+_CHUNK = 1024
+"""Windows that are scored at a time."""
+
+
+def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
+    """Read series as the task's own were read; None for those that it keeps.
+
+    Any: a path, a data frame, arrays, or `SeriesData`.
+
+    Raises:
+        NoDataError: The task keeps none.
+        DataError: The inputs lack a column, or cannot be put on the grid.
+    """
+    spec = task.spec
+    if inputs is None:
+        if not len(task.memory):
+            raise NoDataError(
+                "This task keeps no series: it was not fitted yet, or was saved with "
+                "history=False. Say what to go on from: task.predict(data)."
+            )
+        return task.memory.table(Frequency.parse(spec.frequency), spec.season), task._frame_kind
+    if isinstance(inputs, SeriesData):
+        task.check_data(inputs)
+        return inputs.table, inputs.frame_kind
+    kind = frame_kind(inputs) or "pandas"
+    if isinstance(inputs, (str, Path)):
+        inputs = read_file(inputs)
+    dated = None if spec.time is None else spec.frequency
+    report = Report()
+    if is_frame(inputs):
+        frame = with_index(inputs)
+        _, rows = read_rows(frame, time=spec.time, target=spec.target or None, series=spec.series)
+    else:
+        rows = rows_of_arrays(inputs, ids=None)
+        dated = None
+    table = build_table(rows, frequency=dated, season=spec.season, report=report)
+    if len(report):
+        _log.warning(f"{report}")
+    return table, kind
+
+
+def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvaluation:
+    """Score a fitted task; see `Forecaster.evaluate`."""
+    horizon = task.spec.horizon_steps
+    if data is None or isinstance(data, SeriesData):
+        series = task.data if data is None else data
+        if series is None or series.test is None:
+            raise NoDataError(
+                "There is no test part to score. Hold steps back when the data are read "
+                f"(test={horizon}), pass a table, or use task.backtest()."
+            )
+        task.check_data(series)
+        samples = series.windows(series.known, series.table.lengths, stride=_step(step, horizon))
+        return _score(task, samples)
+    if step is not None:
+        raise InvalidValueError("step= is of the test part of SeriesData, and others were given.")
+    table, _ = read_table(task, data)
+    known = table.lengths - horizon
+    long = np.flatnonzero(known >= 1)
+    if not len(long):
+        raise NoDataError(
+            f"No series has the {horizon} steps to compare with and one before them; the longest "
+            f"has {table.lengths.max()}."
+        )
+    scale = Scale.learn(table, np.maximum(known, 1))
+    samples = SeriesSamples(table, scale, Origins(long, known[long]), horizon=horizon)
+    return _score(task, samples)
+
+
+def backtest(
+    task: Forecaster, data: SeriesData | None, *, windows: int, step: int | None
+) -> ForecastEvaluation:
+    """Fit a copy to the past and score it; see `Forecaster.backtest`."""
+    series = task.data if data is None else data
+    if series is None:
+        raise NoDataError("This task has no data to go back in. Pass them: task.backtest(data).")
+    if windows < 1:
+        raise InvalidValueError(f"windows={windows}: expected at least 1.")
+    task.check_data(series)
+    horizon = task.spec.horizon_steps
+    stride = _step(step, horizon)
+    first = series.known - horizon - (windows - 1) * stride
+    # A series that is too short for all windows has its last ones.
+    missing = np.maximum(0, -(-(1 - first) // stride))
+    first = first + missing * stride
+    long = (first >= 1) & (first <= series.known - horizon)
+    if not long.any():
+        raise NoDataError(
+            f"No series is long enough for a forecast of {horizon} steps in its past; the longest "
+            f"has {series.known.max()}."
+        )
+    past = series.table.cut(np.where(long, first, 0))
+    if series.finds_season:
+        past = replace(past, season=infer_season(past, past.lengths))
+    spec = replace(series.spec, season=past.season)
+    known = SeriesData(past, spec=spec, seed=series.seed)
+    fresh = task.fresh(known)
+    fresh.finetune()
+    samples = _windows_after(series, known, np.flatnonzero(long), first, stride)
+    if missing[long].any():
+        _log.warning(
+            f"{int((missing[long] > 0).sum()):,} series are too short for {windows} windows and "
+            "are scored on fewer."
+        )
+    return _score(fresh, samples)
+
+
+def _windows_after(
+    series: SeriesData, known: SeriesData, numbers: Array, first: Array, stride: int
+) -> SeriesSamples:
+    """Lay the windows out over the whole series, scaled by what precedes all of them."""
+    horizon = series.spec.horizon_steps
+    table = series.table.cut(np.where(np.isin(np.arange(len(first)), numbers), series.known, 0))
+    last = table.lengths - horizon
+    origins = Origins.lay_out(first[numbers], last, stride=stride)
+    return SeriesSamples(table, known.scale, origins, horizon=horizon)
+
+
+def _step(step: int | None, horizon: int) -> int:
+    if step is not None and step < 1:
+        raise InvalidValueError(f"step={step}: expected at least 1.")
+    return horizon if step is None else step
+
+
+def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
+    """Forecast windows, and score the model beside the seasonal naive method."""
+    season, horizon, table = task.spec.season, task.spec.horizon_steps, samples.table
+    mean, model = forecast(task.net, samples, horizon=horizon)
+    naive, _ = seasonal_naive(samples, season=season, horizon=horizon)
+    ends = probabilities_of(LEVELS)
+    probabilities = sorted({*QUANTILES, *ends})
+    kept = [probabilities.index(p) for p in ends]
+    units = task.units(table)
+    scores = {"model": Scores(season), "naive": Scores(season)}
+    quantiles = []
+    for start in range(0, len(samples), _CHUNK):  # all quantiles of all windows would be large
+        rows = slice(start, start + _CHUNK)
+        part = samples.part(rows)
+        sizes = units_at(part, units, season)
+        for name, values in (("model", mean[rows]), ("naive", naive[rows])):
+            around = task.calibration(name).quantiles(
+                values, sizes, part.ids, np.array(probabilities)
+            )
+            named = {p: around[..., place] for place, p in enumerate(probabilities)}
+            scores[name].add(part, values, named)
+            if name == "model":
+                quantiles.append(around[..., kept])
+    evaluation = ForecastEvaluation(
+        model=task.model,
+        metrics=scores["model"].compute(),
+        naive=scores["naive"].compute(),
+        forecasts=Forecasts(
+            series=tuple(samples.ids),
+            mean=mean,
+            probabilities=ends,
+            quantiles=np.concatenate(quantiles),
+            naive=naive,
+            model=tuple(model),
+            table=table,
+            numbers=samples.origins.series,
+            back=table.lengths[samples.origins.series] - samples.history,
+        ),
+        actual=actual(samples),
+    )
+    _warn_of_loss(evaluation)
+    return evaluation
+
+
+def _warn_of_loss(evaluation: ForecastEvaluation) -> None:
+    skill = evaluation.skill.get("mase")
+    if skill is not None and skill < 0:
+        _log.warning(
+            f"{evaluation.model} loses to seasonal-naive here: MASE "
+            f"{evaluation.metrics['mase']:.3f} against {evaluation.naive['mase']:.3f}."
+        )
