@@ -83,7 +83,7 @@ class MissingPackageError(MealkitError, ImportError):
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, most: int = 5) -> UnknownNameError:
     """Describe a name that is not one of the known ones, nearest first, in under 500 characters."""
-    options = sorted(known)
+    options, name = sorted(known), str(name)
     near = difflib.get_close_matches(name, options, n=most, cutoff=0.5)
     shown = near or options[:most]
     words = ", ".join(repr(option) for option in shown) or "none"

@@ -176,7 +176,7 @@ class TextSpec(InputSpec):
     long: LongTexts = "cut"
 
     def __post_init__(self) -> None:
-        if self.max_length < 8:
+        if not isinstance(self.max_length, int) or self.max_length < 8:
             raise InvalidValueError(f"max_length={self.max_length}: expected at least 8 tokens.")
         if self.long not in ("cut", "chunk"):
             raise unknown_name("way with long texts", str(self.long), ("cut", "chunk"))

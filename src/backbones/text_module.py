@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..errors import BackboneError
+from ..errors import BackboneError, InvalidValueError
 from ..specs import TextSpec
 from .registered import RegisteredSource
 from .sources import Config, title
@@ -58,6 +58,12 @@ class RegisteredText(RegisteredSource[TextSpec, TextBackbone]):
         self, config: Config, spec: TextSpec, weights: Weights | None, *, pretrained: bool
     ) -> ModuleText:
         """Call the registered function, then load."""
+        most = self.own_spec(config).max_length
+        if spec.max_length > most:
+            raise InvalidValueError(
+                f"max_length={spec.max_length} is more than the {most} tokens that "
+                f"{title(config)} was registered for. Give at most {most}."
+            )
         net: nn.Module = self._net(config)
         if weights is not None:
             load(net, weights)

@@ -36,7 +36,7 @@ def read_csv(path: str | Path) -> pandas.DataFrame:
     """
     separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
     try:
-        return pandas.read_csv(
+        frame = pandas.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, na_values=[""]
         )
     except FileNotFoundError as error:
@@ -51,6 +51,12 @@ def read_csv(path: str | Path) -> pandas.DataFrame:
             f"The file {path} cannot be read as CSV in UTF-8: {reason}. Mend that line (a text "
             "with a comma stands in quotes), or read it with pandas and use from_data_frame."
         ) from error
+    if not isinstance(frame.index, pandas.RangeIndex):  # pandas took the first column as names
+        raise DataError(
+            f"The file {path} cannot be read as CSV: its first row has more fields than the header "
+            f"({len(frame.columns)}). Put texts with commas in quotes, or name every column."
+        )
+    return frame
 
 
 def _not_utf8(path: Path) -> DataError:

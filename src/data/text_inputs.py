@@ -35,6 +35,7 @@ def samples_of_texts(inputs: Any, spec: TextDataSpec, *, text: Columns | None = 
         InvalidValueError: ``text`` was given without a table.
     """
     columns = spec.text if text is None else columns_of(text)
+    _check_form(columns, spec)
     kind = frame_kind(inputs)
     if kind is not None:
         return _from_frame(inputs, columns, kind)
@@ -89,11 +90,22 @@ def _table(source: Any, spec: TextDataSpec, text: Columns | None, label: str | N
         if text is not None or label is not None:
             raise InvalidValueError("text= and label= name columns, and the source is a folder.")
         return text_sources.from_folders(source)
+    if text is not None:
+        _check_form(columns_of(text), spec)
     frame = read_table(source) if isinstance(source, str | Path) else source
     own: Columns = (spec.text[0], spec.text[1]) if spec.pairs else spec.text[0]
     columns = own if text is None else text
     chosen = spec.label if label is None else label
     return text_sources.from_data_frame(frame, text=columns, label=chosen)
+
+
+def _check_form(columns: tuple[str, ...], spec: TextDataSpec) -> None:
+    if (len(columns) == 2) is not spec.pairs:
+        wanted = "two columns of pairs" if spec.pairs else "one column"
+        raise InvalidValueError(
+            f"text={columns}: the task was trained on {'pairs' if spec.pairs else 'single texts'}; "
+            f"expected {wanted}."
+        )
 
 
 def _from_frame(frame: object, columns: tuple[str, ...], kind: FrameKind) -> Inputs:

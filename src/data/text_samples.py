@@ -33,19 +33,38 @@ _AT_ONCE = 1024
 """Texts tokenised in one call: enough for the tokenizer's threads, and few to hold twice."""
 
 
-def examine_text(text: object, fully: bool = True) -> tuple[str, str | None]:
-    """Answer with what tells a text from others, and with why it cannot be used (or None)."""
+def examine_text(text: object, *, pairs: bool | None = None) -> tuple[str, str | None]:
+    """Answer with what tells a text from others, and with why it cannot be used (or None).
+
+    Args:
+        text: Whatever stands where a text is expected.
+        pairs: Whether pairs of texts are expected; None for either.
+    """
     parts = text if isinstance(text, tuple) else (text,)
-    for part in parts:
-        if isinstance(part, UnreadableError):
-            return "", part.reason
-        if is_missing(part):
-            return "", "no text"
-        if not isinstance(part, str):
-            return "", f"not a text but {type(part).__name__} ({str(part)[:40]})"
-        if not part.strip():
-            return "", "an empty text"
-    return fingerprint("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")), None
+    if isinstance(text, tuple) and len(text) != 2:
+        return "", f"{len(text)} texts where one or a pair is expected"
+    if pairs is not None and isinstance(text, str | tuple) and isinstance(text, tuple) is not pairs:
+        return "", "one text where a pair is expected" if pairs else "a pair where one is expected"
+    problem = next(filter(None, map(_problem, parts)), None)
+    if problem is not None:
+        return "", problem
+    return fingerprint("\0".join(map(str, parts)).encode("utf-8")), None
+
+
+def _problem(part: object) -> str | None:
+    if isinstance(part, UnreadableError):
+        return part.reason
+    if is_missing(part):
+        return "no text"
+    if not isinstance(part, str):
+        return f"not a text but {type(part).__name__} ({str(part)[:40]})"
+    if not part.strip():
+        return "an empty text"
+    try:
+        part.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"no Unicode text (half a character at {error.start:,})"
+    return None
 
 
 class TextSamples:
@@ -94,6 +113,11 @@ class TextSamples:
     def texts(self) -> Sequence[object]:
         """The texts as they were given."""
         return self._texts
+
+    @property
+    def num_usable(self) -> int:
+        """How many of the texts are texts."""
+        return len(self._texts) - len(self._problems)
 
     @property
     def lengths(self) -> Tensor | None:

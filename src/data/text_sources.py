@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas
 
-from ..errors import DataError, NoDataError, UnreadableError, require
+from ..errors import DataError, InvalidValueError, NoDataError, UnreadableError, require
 from . import sources
 from .decode import read_bytes
 from .frames import column, is_frame, is_missing, read_csv
@@ -21,8 +21,15 @@ Columns = str | tuple[str, str]
 
 
 def columns_of(text: Columns) -> tuple[str, ...]:
-    """Answer with the names of one or two columns."""
-    return (text,) if isinstance(text, str) else tuple(text)
+    """Answer with the names of one or two columns.
+
+    Raises:
+        InvalidValueError: They are more, or none.
+    """
+    names = (text,) if isinstance(text, str) else tuple(text)
+    if len(names) not in (1, 2):
+        raise InvalidValueError(f"text={names}: expected one column, or the two of pairs of texts.")
+    return names
 
 
 def texts_of(frame: object, text: Columns) -> list[Any]:
@@ -73,7 +80,7 @@ def read_json(path: str | Path) -> pandas.DataFrame:
         DataError: It is not JSON of that form; the message names the line.
     """
     try:
-        content = read_bytes(path).decode("utf-8")
+        content = read_bytes(path).decode("utf-8-sig")
     except UnreadableError as error:
         raise NoDataError(f"The file {path} cannot be read: {error.reason}.") from error
     except UnicodeDecodeError as error:
@@ -97,7 +104,7 @@ def _array(path: str | Path, content: str) -> list[dict[str, Any]]:  # Any: what
 
 def _lines(path: str | Path, content: str) -> list[dict[str, Any]]:  # Any: what JSON holds
     rows = []
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -181,6 +188,12 @@ def from_dataset(
 ) -> Table:
     """Look at a dataset that somebody else made; its texts are read once."""
     names = columns_of(text)
+    plain = not hasattr(dataset, "column_names") and hasattr(dataset, "__getitem__")
+    if len(names) == 2 and plain and len(dataset) and isinstance(dataset[0], tuple | list):
+        raise DataError(
+            "The items of the dataset are tuples, in which two columns of texts have no names. Let "
+            "it answer with dicts, or use from_lists."
+        )
     parts = [sources.from_dataset(dataset, image=name, label=label, group=group) for name in names]
     first = parts[0]
     inputs = [part.inputs for part in parts]

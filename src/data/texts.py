@@ -312,7 +312,7 @@ class TextData(Data):
 def _form(text: tuple[str, ...], label: str) -> Form:
     return Form(
         noun="text",
-        examine=examine_text,
+        examine=lambda given, fully: examine_text(given, pairs=len(text) == 2),
         same=lambda first, second: bool(first == second),
         samples=lambda texts, ids, targets: TextSamples(texts, ids=ids, targets=targets),
         spec=lambda classes, _: TextDataSpec(classes=classes, text=text, label=label),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, Literal
 
@@ -9,6 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+
+_log = logging.getLogger("mealkit")
 
 
 class BestWeights(pl.Callback):
@@ -27,6 +30,7 @@ class BestWeights(pl.Callback):
         self.epoch: int | None = None
         self._score = (-math.inf, -math.inf)
         self._weights: dict[str, Tensor] = {}
+        self._diverged = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the weights when this epoch is the best so far."""
@@ -34,10 +38,13 @@ class BestWeights(pl.Callback):
         in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if not in_fit or self.monitor not in metrics:
             return
-        loss = metrics.get("val/loss", torch.tensor(0.0))
+        loss = float(metrics.get("val/loss", torch.tensor(0.0)))
         value = self._sign * float(metrics[self.monitor])
-        score = (_worst_if_nan(value), _worst_if_nan(-float(loss)))
-        if score > self._score or not self._weights:
+        if not (math.isfinite(value) and math.isfinite(loss)):
+            self._diverged = True  # a net of NaN may still be right, by naming the largest class
+            return
+        score = (value, -loss)
+        if score > self._score:
             self._score, self.epoch = score, trainer.current_epoch
             # clone, not .cpu(): on the CPU that would be the live weights themselves
             self._weights = {
@@ -50,6 +57,11 @@ class BestWeights(pl.Callback):
         if self._weights:
             pl_module.load_state_dict(self._weights)
             self._weights = {}
+        elif self._diverged and trainer.is_global_zero:
+            _log.warning(
+                "No epoch had a finite validation loss: training diverged, and the task holds the "
+                "weights it ended with. Start again from new weights, with a lower lr=."
+            )
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -67,8 +79,3 @@ class BestWeights(pl.Callback):
         score, loss = state_dict["score"]
         self._score, self.epoch = (float(score), float(loss)), state_dict["epoch"]
         self._weights = state_dict["weights"]
-
-
-def _worst_if_nan(score: float) -> float:
-    """Rank what diverged last: NaN is neither above nor below any number."""
-    return -math.inf if math.isnan(score) else score

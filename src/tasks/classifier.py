@@ -86,11 +86,14 @@ class Classifier(Task):
         """Build the task that was saved with these settings."""
         build: Any = cls  # Any: subclasses take the backbone first, and their classes by name
         task: Self = build(backbone, classes=spec.classes, dropout=settings["dropout"])
-        # Tasks that were saved before there was calibration have neither.
-        task.temperature = settings.get("temperature", 1.0)
-        if (saved := settings.get("conformal")) is not None:
-            task._conformal = Conformal(tuple(saved["scores"]), saved["num_inputs"])
+        task.take_settings(settings)
         return task
+
+    def take_settings(self, settings: Mapping[str, Any]) -> None:  # Any: plain JSON values
+        """Take over a calibration; tasks that were saved before there was one have none."""
+        self.temperature, self._conformal = settings.get("temperature", 1.0), None
+        if (saved := settings.get("conformal")) is not None:
+            self._conformal = Conformal(tuple(saved["scores"]), saved["num_inputs"])
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Turn logits (B, K) into probabilities, at the task's temperature."""

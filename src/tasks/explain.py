@@ -112,15 +112,16 @@ def explain_text(
     values: dict[tuple[int, int, int], float] = {}
     gap = 0.0
     for window in windows:
-        gained, of_each = _integrate(task, window, spec, position, steps)
+        gained, shares = _integrate(task, window, spec, position, steps)
         gap += gained / len(windows)
-        where = zip(window.sequence_ids, window.offsets, of_each, strict=True)
+        where = zip(window.sequence_ids, window.offsets, shares, strict=True)
         for sequence, (start, end), value in where:
             if sequence is not None:  # overlaps of windows are read more than once
                 key = (sequence, start, end)
                 values[key] = values.get(key, 0.0) + value / len(windows)
-    pieces = _pieces(text, list(values))
-    return Explanation(pieces, np.array(list(values.values())), task.spec.classes[position], gap)
+    places = sorted(values)  # windows of a pair take turns between its texts
+    of_each = np.array([values[place] for place in places])
+    return Explanation(_pieces(text, places), of_each, task.spec.classes[position], gap)
 
 
 def _position(task: Task, windows: list[Encoding], spec: TextSpec, label: str | None) -> int:
@@ -129,9 +130,9 @@ def _position(task: Task, windows: list[Encoding], spec: TextSpec, label: str | 
         with torch.no_grad():
             logits = [task(move(_batch(window, spec, 1), task.device)) for window in windows]
         return int(torch.cat(logits).mean(0).argmax())
-    if label not in classes:
+    if str(label) not in classes:
         raise unknown_name("class", label, classes)
-    return classes.index(label)
+    return classes.index(str(label))
 
 
 def _batch(window: Encoding, spec: TextSpec, count: int) -> dict[str, Tensor]:

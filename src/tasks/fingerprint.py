@@ -29,6 +29,7 @@ NUM_PROBED = 16
 """Inputs of a part that are no files and are fetched to tell whether they are the same."""
 
 _NUM_NAMED = 5
+_TAKEN_BACK = ("temperature", "conformal")
 
 Fingerprint = dict[str, Any]  # Any: plain JSON values
 """Settings by their dotted names."""
@@ -58,14 +59,17 @@ def fingerprint(
         "classes": task.spec.to_json(),
         "backbone": described["backbone"]["config"],
         "input": described["backbone"]["input"],
-        "settings": described["settings"],
+        # Training takes a calibration back, so it decides nothing.
+        "settings": {
+            n: value for n, value in described["settings"].items() if n not in _TAKEN_BACK
+        },
         **asked,
         PLAN: {"strategy": name_of(task.plan.strategy), "lr": task.plan.lr},
         "training": asdict(task.plan.training),
         "precision": resolve_precision(task.precision),
         "batch_size": data.batch_size if asked["batch_size"] is None else asked["batch_size"],
         "processes": 1,
-        "data": {"seed": data.seed, "sees": data.sees},
+        "data": {"seed": data.seed, "sees": data.sees, "balance": str(data.balance)},
     }
     if trainer is not None:
         values |= {

@@ -165,4 +165,4 @@ def pair_loss(cosines: Tensor, targets: Tensor) -> Tensor:
     same = targets[:, None] == targets[None]
     parts = [(1 - cosines[pairs & same]).square(), cosines[pairs & ~same].square()]
     found = [part.mean() for part in parts if part.numel()]
-    return torch.stack(found).mean()
+    return torch.stack(found).mean() if found else cosines.sum() * 0

@@ -44,6 +44,7 @@ class Phases(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from one known state; an earlier prediction left the task in eval mode."""
         self._task.train()
+        resolve_precision(str(trainer.precision))  # which refuses what predict cannot repeat
         if trainer.precision != resolve_precision(self._task.precision):
             self._task.precision = str(trainer.precision)  # what it is trained in, it predicts in
         parameters = self._task.parameters()

@@ -254,7 +254,7 @@ class History:
 
     def __repr__(self) -> str:
         best = "" if self.best_epoch is None else f", weights of epoch {self.best_epoch}"
-        table = self.to_frame().round(4).to_string(index=False)
+        table = self.to_frame().to_string(index=False, float_format=lambda value: f"{value:.4g}")
         return f"History of {len(self)} epochs{best}\n{table}"
 
     def _repr_html_(self) -> str:

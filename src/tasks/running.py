@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data.module import BATCH_SIZE, EpochSampler, Loader
 from ..data.samples import Fetch, Samples
+from ..errors import InvalidValueError
 from .processes import share_rows
 from .training import best_device, resolve_precision
 
@@ -30,6 +31,8 @@ def plain_loader(
     rank: int = 0,
 ) -> Loader:
     """Build a loader over prepared samples, or a share of them; batches name their rows."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InvalidValueError(f"batch_size={batch_size!r}: expected a number of at least 1.")
     sampler = EpochSampler(
         samples, batch_size=batch_size, shuffle=False, num_processes=num_processes, rank=rank
     )

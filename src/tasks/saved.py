@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from .. import __version__
 from ..backbones import Backbone, create, rebuild
 from ..errors import SavedTaskError, unknown_name
-from ..specs import INPUT_SPECS, DataSpec, ImageDataSpec, InputSpec
+from ..specs import INPUT_SPECS, DataSpec, ImageDataSpec, InputSpec, TextSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,6 +114,8 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
         task.precision = saved["precision"]
     except FileNotFoundError as error:
         raise SavedTaskError(f"{path} is damaged: {error.filename} is missing.") from error
+    except UnicodeDecodeError as error:
+        raise SavedTaskError(f"{path} is damaged: a file of text in it is not UTF-8.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise SavedTaskError(f"{path / _JSON} is damaged: {error!r}.") from error
     _fill(task, path)
@@ -120,13 +123,14 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
 
 
 def restore_task(task: Task, folder: Path) -> None:
-    """Put what was saved of a task of the same make back into it: weights and precision.
+    """Put what was saved of a task of the same make back into it.
 
     Raises:
         SavedTaskError: The folder is no saved task, is damaged, or of another make.
     """
     saved = _read(folder)
     _fill(task, folder)
+    task.take_settings(saved["settings"])
     task.backbone.pretrained = bool(saved["backbone"]["pretrained"])
     task.precision = str(saved["precision"])
     task.eval()
@@ -136,6 +140,8 @@ def _net(
     saved: Mapping[str, Any], spec: DataSpec, module: nn.Module | None, folder: Path
 ) -> Backbone:
     input_spec = InputSpec.from_json(saved["input"], folder)
+    if isinstance(input_spec, TextSpec):
+        _check_tokenizer(input_spec, folder)
     if module is None:
         return rebuild(saved["config"], input_spec, pretrained=saved["pretrained"])
     if isinstance(spec, ImageDataSpec):
@@ -144,6 +150,13 @@ def _net(
     net = create(module, spec, preprocessing=values)
     net.pretrained = saved["pretrained"]
     return net
+
+
+def _check_tokenizer(spec: TextSpec, folder: Path) -> None:
+    try:
+        Tokenizer.from_str(spec.tokenizer)
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise SavedTaskError(f"The tokenizer in {folder} is damaged: {error}.") from error
 
 
 def _read(path: Path) -> Mapping[str, Any]:

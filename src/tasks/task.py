@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mealkit")
 
+_MANY_EPOCHS = 1000
+
 CACHED_BATCH_SIZE = 512
 """Rows in a batch of cached features, when only the head trains and no size was asked for."""
 
@@ -154,6 +156,9 @@ class Task(pl.LightningModule):
     def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
         """Build the task that was saved with these settings."""
         raise NotImplementedError
+
+    def take_settings(self, settings: Mapping[str, Any]) -> None:  # Any: plain JSON values
+        """Take over those of `settings` that training or calibration has changed; none here."""
 
     # Steps.
 
@@ -462,16 +467,23 @@ class Task(pl.LightningModule):
         else:
             fit = fit_with(trainer, own)
         checkpoint = None if begun is None else begun.checkpoint
-        self._run_stage(data, trainer, checkpoint)
+        self._run_stage(data, trainer, checkpoint, num_rows)
         if self._only_head_trains(data, num_epochs):
             self._say_unused(data, lr)
         self._fit(fit, data, num_epochs, num_rows, checkpoint)
+        self._stage_done = False
         history = messenger.history()
         if begun is not None and (trainer is None or trainer.is_global_zero):
             begun.finish(self, history)
         return history
 
-    def _run_stage(self, data: Data, trainer: pl.Trainer | None, checkpoint: Path | None) -> None:
+    def _run_stage(
+        self,
+        data: Data,
+        trainer: pl.Trainer | None,
+        checkpoint: Path | None,
+        batch_size: int | None,
+    ) -> None:
         strategy = self.plan.strategy
         if not isinstance(strategy, Staged):
             return
@@ -479,6 +491,14 @@ class Task(pl.LightningModule):
             raise InvalidValueError(
                 f"strategy={name_of(strategy)!r} beside trainer=: it trains in two stages with "
                 "Trainers of its own. Leave trainer= out."
+            )
+        # What the run behind the stage would refuse is refused before the stage moves any weight.
+        data.train_weights()
+        if batch_size is not None and batch_size < 1:
+            raise InvalidValueError(f"batch_size={batch_size}: expected at least 1.")
+        if self.plan.training.patience is not None and data.val is None:
+            raise InvalidValueError(
+                "patience= needs a validation part. Give one with val=, or leave split= above 0."
             )
         if checkpoint is None:  # else its outcome is in the checkpoint
             strategy.before(self, data)
@@ -563,7 +583,9 @@ class Task(pl.LightningModule):
             _log.warning("data.mix changes nothing in this run: features are computed once.")
 
     def _only_head_trains(self, data: Data, num_epochs: int) -> bool:
-        schedule = Schedule(self.plan.strategy, max(1, num_epochs), len(self.backbone.blocks))
+        # A Trainer that counts steps has no number of epochs: it may come to any.
+        count = num_epochs if num_epochs > 0 else _MANY_EPOCHS
+        schedule = Schedule(self.plan.strategy, count, len(self.backbone.blocks))
         return data.caches and schedule.num_frozen_epochs == schedule.num_epochs
 
     def _resolve_data(self, data: Data | None) -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +15,16 @@ from ..data import TextData
 from ..data.module import BATCH_SIZE, Data
 from ..data.sources import OnError
 from ..data.text_inputs import labelled_texts, samples_of_texts
-from ..data.text_samples import examine_text
+from ..data.text_samples import TextSamples, examine_text
 from ..data.text_sources import Columns
-from ..errors import BackboneError, InvalidValueError, UnreadableError
+from ..errors import BackboneError, InvalidValueError, NoDataError, UnreadableError
 from ..specs import DataSpec, LongTexts, TextDataSpec, TextSpec
 from .classifier import Classifier, check_classes, check_untouched
 from .explain import Explanation, explain_text
 from .masked import MaskedLanguage
 from .results import Embeddings, Evaluation, History, Predictions
+
+_log = logging.getLogger("mealkit")
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 """22.7 M parameters, Apache-2.0. The encoder that the page of results measures; it is small enough
@@ -372,10 +375,20 @@ class TextClassifier(Classifier):
         return task
 
     def check_data(self, data: Data) -> None:
-        """Refuse data of other classes; remember what their columns are called."""
+        """Refuse data of other classes, and single texts where pairs were learnt or the reverse."""
         super().check_data(data)
-        if isinstance(self.spec, TextDataSpec) and isinstance(data.spec, TextDataSpec):
-            self.spec = replace(self.spec, text=data.spec.text, label=data.spec.label)
+        pairs = isinstance(data.spec, TextDataSpec) and data.spec.pairs
+        if pairs is not self._texts.pairs and not self.head_is_fresh:
+            forms = ("pairs of texts", "single texts")
+            learnt, got = forms if self._texts.pairs else forms[::-1]
+            raise InvalidValueError(f"The task was trained on {learnt}, the data hold {got}.")
+
+    def setup(self, stage: str) -> None:
+        """Remember what the columns are called that are trained on."""
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, TextData):
+            self.spec = replace(self._texts, text=data.spec.text, label=data.spec.label)
 
     # Answers.
 
@@ -528,6 +541,11 @@ class TextClassifier(Classifier):
             raise BackboneError("The backbone has no table of token embeddings to guess words by.")
         objective = MaskedLanguage(self.input_spec, table, num_features=self.backbone.num_features)
         samples = samples_of_texts(texts, self._texts, text=text).samples
+        if not isinstance(samples, TextSamples) or not samples.num_usable:
+            raise NoDataError("Not one of the texts can be read: all are missing or empty.")
+        if not self.head_is_fresh:
+            _log.warning("The head had learnt other features than those of now: it is fresh again.")
+            self.reset_head()
         data = TextData(spec=self._texts, train=samples)
         data.batch_size = batch_size
         return self.fit_stage(data, objective=objective, lr=lr, epochs=epochs)
@@ -550,7 +568,7 @@ class TextClassifier(Classifier):
             UnknownNameError: The label is none of the classes.
             UnreadableError: The text is empty.
         """
-        _, problem = examine_text(text)
+        _, problem = examine_text(text, pairs=self._texts.pairs)
         if problem is not None:
             raise UnreadableError(f"The text cannot be explained: {problem}.", reason=problem)
         return explain_text(self, text, label=label, steps=steps)

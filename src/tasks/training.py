@@ -117,7 +117,7 @@ class Plan:
     finds_lr: bool = False
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise InvalidValueError(f"lr={self.lr}: expected a positive number.")
 
     def __str__(self) -> str:

@@ -87,6 +87,8 @@ def test_pairs_too_long_lose_of_the_longer_text_first(words: TextSpec) -> None:
         (("a", ""), "an empty text"),
         ("a", None),
         (("a", "b"), None),
+        (("a", "b", "c"), "3 texts where one or a pair is expected"),
+        ("a \ud800", "no Unicode text (half a character at 2)"),
     ],
 )
 def test_what_is_no_text_is_said(text: object, problem: str | None) -> None:

@@ -157,6 +157,43 @@ def test_a_row_with_too_many_commas_is_named(tmp_path: Path) -> None:
         TextData.from_csv(path, text="message", label="team")
 
 
+def test_a_first_row_with_too_many_fields_does_not_shift_columns(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("message,team\n" + "".join(f"hello {n},a{n},x{n}\n" for n in range(4)))
+    with pytest.raises(DataError, match=r"first row has more fields than the header \(2\)"):
+        TextData.from_csv(path, text="message", label="team")
+
+
+def test_pairs_and_single_texts_do_not_mix() -> None:
+    texts = ["a 0", ("a 1", "b 1"), ("a 2", "b 2"), ("a 3", "b 3"), ("a 4", "b 4"), ("a", "b", "c")]
+    data = TextData.from_lists(texts, ["x", "x", "y", "x", "y", "y"], split=0)
+    assert [tuple(entry) for entry in data.report.entries] == [
+        ("row 0", "one text where a pair is expected"),
+        ("row 5", "3 texts where one or a pair is expected"),
+    ]
+
+
+def test_two_columns_of_tuples_have_no_names() -> None:
+    class Triples(Dataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> tuple[str, str, str]:
+            return f"a{index}", f"b{index}", "xy"[index % 2]
+
+    with pytest.raises(DataError, match="items of the dataset are tuples"):
+        TextData.from_dataset(Triples(), text=("a", "b"))
+
+
+def test_json_texts_may_hold_any_line_separator(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    rows = [{"text": f"one\u2028two {n}", "label": "ab"[n % 2]} for n in range(4)]
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_text("\ufeff" + lines, encoding="utf-8")
+    data = TextData.from_json(path, text="text", label="label", split=0)
+    assert data.train.texts[0] == "one\u2028two 0"
+
+
 def test_a_line_in_another_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "latin.csv"
     path.write_bytes("message,team\nhello,a\ncafé,b\n".encode("latin-1"))

@@ -34,12 +34,21 @@ def run(scores: list[tuple[float, float]]) -> tuple[BestWeights, float]:
         ([(0.9, 1.0), (0.9, 0.5), (0.9, 0.7)], 1),
         ([(0.9, 1.0), (0.9, 1.0)], 0),
         ([(float("nan"), float("nan")), (0.1, 3.0)], 1),
+        ([(0.5, 1.0), (0.9, float("nan"))], 0),  # a net of NaN names the largest class
     ],
 )
 def test_the_best_epoch_wins(scores: list[tuple[float, float]], expected: int) -> None:
     best, weight = run(scores)
     assert best.epoch == expected
     assert weight == expected
+
+
+def test_a_run_without_a_finite_epoch_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    net, best = nn.Linear(1, 1), BestWeights("val/accuracy")
+    best.on_validation_end(trainer(0, 0.9, float("nan")), net)
+    best.on_train_end(trainer(0, 0, 0, is_global_zero=True), net)
+    assert best.epoch is None
+    assert "No epoch had a finite validation loss" in caplog.text
 
 
 def test_a_metric_may_be_better_when_lower() -> None:

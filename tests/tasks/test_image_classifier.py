@@ -52,7 +52,7 @@ def test_eight_pictures_are_learnt_by_heart(photos: Path) -> None:
         some, labels, backbone="mealkit_tiny", pretrained=False, split=0
     )
     task.data.augment = "none"
-    task.finetune(epochs=25, lr=3e-3, training=Training(label_smoothing=0.0))
+    task.finetune(epochs=50, lr=3e-3, training=Training(label_smoothing=0.0))
     assert task.predict(some).labels == labels
 
 

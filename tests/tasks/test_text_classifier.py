@@ -219,6 +219,59 @@ def test_what_classifiers_share_works_for_texts(tuned: TextClassifier, data: Tex
     assert len(scores.folds) == 3
 
 
+def test_scoring_other_columns_does_not_change_those_trained_on(
+    tuned: TextClassifier, data: TextData, tickets: Tickets
+) -> None:
+    texts, labels = zip(*tickets, strict=True)
+    other = TextData.from_data_frame(
+        pd.DataFrame({"body": texts, "x": labels}), text="body", label="x"
+    )
+    tuned.evaluate(other)
+    assert tuned.spec.text == ("message",)
+    pairs = TextData.from_lists([(text, text) for text in texts], list(labels))
+    with pytest.raises(InvalidValueError, match="trained on single texts, the data hold pairs"):
+        tuned.evaluate(pairs)
+    with pytest.raises(InvalidValueError, match="trained on single texts; expected one column"):
+        tuned.predict(pd.DataFrame({"a": texts, "b": texts}), text=("a", "b"))
+    with pytest.raises(UnreadableError, match="a pair where one is expected"):
+        tuned.explain(("a", "b"))
+
+
+def test_a_damaged_tokenizer_is_found_when_a_task_is_loaded(
+    tuned: TextClassifier, tmp_path: Path
+) -> None:
+    folder = tuned.save(tmp_path / "sorter")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(SavedTaskError, match=r"The tokenizer in .* is damaged"):
+        mealkit.load(folder)
+    (folder / "tokenizer.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(SavedTaskError, match="is damaged"):
+        mealkit.load(folder)
+
+
+def test_contrastive_refuses_before_its_first_stage(data: TextData) -> None:
+    task = TextClassifier(NET, classes=data.classes)
+    before = {name: value.clone() for name, value in task.backbone.state_dict().items()}
+    data.balance = "wieghts"
+    with pytest.raises(InvalidValueError, match="wieghts"):
+        task.finetune(data, strategy="contrastive")
+    data.balance = None
+    with pytest.raises(InvalidValueError, match="batch_size=0"):
+        task.finetune(data, strategy="contrastive", batch_size=0)
+    after = task.backbone.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_more_tokens_than_the_small_net_has_places_for_are_refused() -> None:
+    with pytest.raises(InvalidValueError, match="more than the 128 tokens"):
+        TextClassifier(NET, classes=["a", "b"], max_length=4096)
+
+
+def test_sizes_of_batches_to_predict_are_checked(tuned: TextClassifier) -> None:
+    with pytest.raises(InvalidValueError, match="batch_size=0"):
+        tuned.predict("a", batch_size=0)
+
+
 def test_a_plain_trainer_trains_it(
     data: TextData, bare_trainer: Callable[[int], pl.Trainer]
 ) -> None:
