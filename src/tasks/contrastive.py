@@ -31,8 +31,8 @@ class Contrastive:
     so that a fair share of their pairs are of one class. No pair is ever stored.
 
     Args:
-        num_steps: Batches of pairs; None for what was measured (see the page of results).
-        lr: Peak learning rate of that stage.
+        num_steps: Batches of pairs; None for 200 (not tuned).
+        lr: Peak learning rate of that stage (not tuned).
         batch_size: Inputs in a batch.
         num_each: Inputs of a class in a batch.
     """

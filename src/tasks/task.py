@@ -387,12 +387,14 @@ class Task(pl.LightningModule):
             data: What to train on; None for the data this task was made from.
             epochs: How often every training row is seen; None for 5.
             strategy: Which part of the backbone trains when: ``full``, ``freeze``,
-                ``freeze_unfreeze``, ``gradual``, ``layer_decay``, ``lora``, or a function. None for
-                ``freeze_unfreeze`` with a pretrained backbone, ``full`` with an untrained one.
-            lr: Peak learning rate; None for 2e-4 with a pretrained backbone (measured, see the page
-                of results) and 2e-3 with an untrained one (not tuned). ``"auto"`` looks for it, in
-                some dozens of steps ahead of those that count; see `RangeTest`. ``lora`` takes ten
-                times as much.
+                ``freeze_unfreeze``, ``gradual``, ``layer_decay``, ``lora``, ``contrastive``, or a
+                function. None for ``freeze_unfreeze`` with a pretrained backbone, ``full`` with an
+                untrained one.
+            lr: Peak learning rate; None for the task's `default_lr`: with a pretrained backbone
+                2e-4 for images (measured, see the page of results) and 1e-4 for texts (not tuned),
+                with an untrained one ten times that (not tuned). ``"auto"`` looks for it, in some
+                dozens of steps ahead of those that count; see `RangeTest`. ``lora`` takes ten times
+                as much.
             batch_size: Rows in a training batch; None for the data's own, else 32. ``"auto"``
                 halves that until a step fits into memory, and adds up gradients so that a step
                 counts as many rows as before.
