@@ -347,8 +347,8 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def check_untouched(backbone: Backbone, **given: object) -> None:
-    """Refuse arguments that would have built another net than the one that was given."""
+def check_untouched(backbone: Backbone, given: Mapping[str, object]) -> None:
+    """Refuse arguments (None where left out) that would have built another net than the given."""
     named = [f"{name}=" for name, value in given.items() if value is not None]
     if named:
         raise InvalidValueError(

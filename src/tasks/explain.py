@@ -124,6 +124,18 @@ def explain_text(
     return Explanation(_pieces(text, places), of_each, task.spec.classes[position], gap)
 
 
+def token_table(backbone: nn.Module) -> nn.Embedding:
+    """Find the table of token embeddings: the first one that a net of texts holds.
+
+    Raises:
+        BackboneError: There is none.
+    """
+    table = next((m for m in backbone.modules() if isinstance(m, nn.Embedding)), None)
+    if table is None:
+        raise BackboneError("The backbone has no table of token embeddings.")
+    return table
+
+
 def _position(task: Task, windows: list[Encoding], spec: TextSpec, label: str | None) -> int:
     classes = task.spec.classes
     if label is None:
@@ -151,9 +163,7 @@ def _integrate(
     task: Task, window: Encoding, spec: TextSpec, position: int, steps: int
 ) -> tuple[float, list[float]]:
     """Answer with the gain of the logit along the path, and with each token's share of it."""
-    table = next((m for m in task.backbone.modules() if isinstance(m, nn.Embedding)), None)
-    if table is None:
-        raise BackboneError("The backbone has no table of token embeddings to go along.")
+    table = token_table(task.backbone)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     # The ends of the path are two rows more, which are not integrated but compared.
     places = torch.tensor([*(0.5 * (nodes + 1)), 0.0, 1.0], dtype=torch.float32)

@@ -98,7 +98,7 @@ class ImageClassifier(Classifier):
             classes=names, in_chans=3 if in_chans is None else in_chans, size=size
         )
         if isinstance(backbone, Backbone):
-            check_untouched(backbone, pretrained=pretrained, weights=weights, size=size)
+            check_untouched(backbone, {"pretrained": pretrained, "weights": weights, "size": size})
             net = backbone
         else:
             net = create(backbone, wanted, pretrained=pretrained, weights=weights)

@@ -17,10 +17,10 @@ from ..data.sources import OnError
 from ..data.text_inputs import labelled_texts, samples_of_texts
 from ..data.text_samples import TextSamples, examine_text
 from ..data.text_sources import Columns
-from ..errors import BackboneError, InvalidValueError, NoDataError, UnreadableError
+from ..errors import InvalidValueError, NoDataError, UnreadableError
 from ..specs import DataSpec, LongTexts, TextDataSpec, TextSpec
 from .classifier import Classifier, check_classes, check_untouched
-from .explain import Explanation, explain_text
+from .explain import Explanation, explain_text, token_table
 from .masked import MaskedLanguage
 from .results import Embeddings, Evaluation, History, Predictions
 
@@ -84,9 +84,8 @@ class TextClassifier(Classifier):
         seen = {"max_length": max_length, "long": long}
         changes = {name: value for name, value in seen.items() if value is not None}
         if isinstance(backbone, Backbone):
-            check_untouched(
-                backbone, pretrained=pretrained, weights=weights, pooling=pooling, **seen
-            )
+            given = {"pretrained": pretrained, "weights": weights, "pooling": pooling, **seen}
+            check_untouched(backbone, given)
             net = backbone
         else:
             net = create(
@@ -536,10 +535,9 @@ class TextClassifier(Classifier):
             NoDataError: There are no texts.
             BackboneError: The backbone cannot guess words: it is a decoder, or no net of words.
         """
-        table = next((m for m in self.backbone.modules() if isinstance(m, nn.Embedding)), None)
-        if table is None or not isinstance(self.input_spec, TextSpec):
-            raise BackboneError("The backbone has no table of token embeddings to guess words by.")
-        objective = MaskedLanguage(self.input_spec, table, num_features=self.backbone.num_features)
+        objective = MaskedLanguage(
+            self._text_spec, token_table(self.backbone), num_features=self.backbone.num_features
+        )
         samples = samples_of_texts(texts, self._texts, text=text).samples
         if not isinstance(samples, TextSamples) or not samples.num_usable:
             raise NoDataError("Not one of the texts can be read: all are missing or empty.")
@@ -572,6 +570,12 @@ class TextClassifier(Classifier):
         if problem is not None:
             raise UnreadableError(f"The text cannot be explained: {problem}.", reason=problem)
         return explain_text(self, text, label=label, steps=steps)
+
+    @property
+    def _text_spec(self) -> TextSpec:
+        if not isinstance(self.input_spec, TextSpec):
+            raise InvalidValueError(f"Expected what a net of texts wants, got {self.input_spec}.")
+        return self.input_spec
 
     @property
     def _texts(self) -> TextDataSpec:
