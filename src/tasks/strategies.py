@@ -194,12 +194,6 @@ class Schedule:
         frozen = [self.frozen(epoch) for epoch in range(self.num_epochs)]
         return frozen.index(False) if False in frozen else self.num_epochs
 
-    @property
-    def changes(self) -> bool:
-        """Whether the set of frozen blocks is not the same in all epochs."""
-        trains = {tuple(map(bool, self.row(epoch))) for epoch in range(self.num_epochs)}
-        return len(trains) > 1
-
     def phases(self) -> list[tuple[int, int, tuple[float, ...]]]:
         """Answer with runs of like epochs: first, last (both included), multipliers."""
         phases: list[tuple[int, int, tuple[float, ...]]] = []

@@ -57,11 +57,6 @@ def test_phases_join_like_epochs() -> None:
     assert phases == [(0, 1, (0.0,)), (2, 4, (1.0,))]
 
 
-def test_changes_says_whether_frozen_blocks_differ_between_epochs() -> None:
-    assert Schedule(resolve("gradual"), 4, 2).changes
-    assert not Schedule(resolve("layer_decay"), 4, 2).changes
-
-
 def test_unknown_strategy_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"no strategy 'frezee'\. Did you mean 'freeze'"):
         resolve("frezee")
