@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from ..backbones.series_base import SeriesBackbone
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import RunningErrors, SeriesTable
-from .forecast_metrics import MASE, MSIS, QUANTILES, RMSSE, SMAPE, SQL, WQL, Coverage
+from .forecast_metrics import CRPS, MASE, MSIS, QUANTILES, RMSSE, SMAPE, SQL, WQL, Coverage
 from .running import move, plain_loader
 from .training import best_device
 
@@ -159,7 +159,7 @@ class Scores:
     def __init__(self, season: int) -> None:
         self._season = season
         self.scaled = {"mase": MASE(), "rmsse": RMSSE(), "sql": SQL(), "msis": MSIS(max(LEVELS))}
-        self.plain = {"smape": SMAPE(), "wql": WQL()}
+        self.plain = {"smape": SMAPE(), "wql": WQL(), "crps": CRPS()}
         self.coverage = {level: Coverage() for level in LEVELS}
 
     def add(self, samples: SeriesSamples, mean: Array, quantiles: Mapping[float, Array]) -> None:
@@ -179,7 +179,8 @@ class Scores:
         self.scaled["rmsse"].update(forecast, truth, squared, observed)
         self.scaled["sql"].update(each, truth, absolute, observed)
         self.plain["smape"].update(forecast, truth, observed)
-        self.plain["wql"].update(each, truth, observed)
+        for name in ("wql", "crps"):
+            self.plain[name].update(each, truth, observed)
         for level, metric in self.coverage.items():
             low, high = _tensors(*(quantiles[p] for p in ends_of(level)))
             metric.update(low, high, truth, observed)
@@ -190,7 +191,7 @@ class Scores:
         """Answer with the metrics by name; those that no window can tell are left out."""
         named: dict[str, Metric] = {
             name: (self.scaled | self.plain)[name]
-            for name in ("mase", "rmsse", "smape", "wql", "sql", "msis")
+            for name in ("mase", "rmsse", "smape", "wql", "sql", "crps", "msis")
         }
         named |= {f"coverage_{level}": metric for level, metric in self.coverage.items()}
         values = {name: float(metric.compute()) for name, metric in named.items()}
