@@ -31,6 +31,9 @@ class SeriesBackbone(Backbone):
     covariates: ClassVar[tuple[str, ...]] = ()
     """What it can use beside the series itself: none of those here uses anything."""
 
+    splits: ClassVar[bool] = False
+    """Whether `parts` says what its forecasts are made of."""
+
     def __init__(
         self,
         *,
@@ -69,6 +72,15 @@ class SeriesBackbone(Backbone):
 
     def forecast(self, *tensors: Tensor, horizon: int) -> Tensor:
         """Forecast any number of steps, (B, horizon)."""
+        raise NotImplementedError
+
+    def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Take a forecast apart: summands by name, (B, horizon_steps) each, where it `splits`.
+
+        Args:
+            tensors: The batch entries of `inputs`. What ``past`` is relative to belongs to the
+                first of the summands.
+        """
         raise NotImplementedError
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..specs import SeriesSpec
 from .series_base import SeriesBackbone, roll_out
+from .series_parts import split
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Candidates, as shares of the mean variance of the inputs."""
@@ -33,6 +34,7 @@ class Ridge(SeriesBackbone):
     """
 
     solved: ClassVar[bool] = True
+    splits: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -51,6 +53,11 @@ class Ridge(SeriesBackbone):
             return roll_out(self, past, horizon)
         last = past[:, -1:]
         return last + (past - last) @ self.weight[:horizon].T
+
+    def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Forecast trend, season and rest of the past: the map is linear, so they add up."""
+        (past,) = tensors
+        return {name: self(part) for name, part in split(past, self.season).items()}
 
 
 class Moments:
@@ -73,8 +80,8 @@ class Moments:
             target: (B, horizon).
         """
         windows = torch.cat([past, target], dim=1) - past[:, -1:]
-        spread = past.std(dim=1, keepdim=True)
-        # A constant window says nothing about its scale.
+        # A constant window, and a single value, says nothing about its scale.
+        spread = past.std(1, keepdim=True) if past.shape[1] > 1 else torch.zeros_like(past)
         restless = spread > 1e-6
         scaled = torch.where(restless, windows / spread.clamp(min=1e-6), 0.0)
         for name, part in (("series", windows), ("window", scaled)):

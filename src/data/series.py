@@ -88,7 +88,7 @@ class SeriesData(Data):
                 raise InvalidValueError(
                     f"{name}={steps}: expected 0 or at least the {horizon} steps of the horizon."
                 )
-        self.table, self.frame_kind = table, frame_kind
+        self.table, self.frame_kind, self._val = table, frame_kind, val
         self.known = np.maximum(table.lengths - test, 0)
         held = _val_steps(self.known, horizon) if val is None else np.full(len(table), val)
         self.learnt = np.maximum(self.known - held, 0)
@@ -129,6 +129,19 @@ class SeriesData(Data):
         horizon = (spec or self.spec).horizon_steps
         origins = Origins.lay_out(start, np.where(end > start, end - horizon, -1), stride=stride)
         return SeriesSamples(self.table, self.scale, origins, horizon=horizon, complete=complete)
+
+    def replaced(self, table: SeriesTable) -> Self:
+        """Answer with other series, split alike, of which nothing is held back as test."""
+        made = type(self)(
+            table,
+            spec=self.spec,
+            val=self._val,
+            report=self.report,
+            seed=self.seed,
+            frame_kind=self.frame_kind,
+        )
+        made.batch_size, made.finds_season = self.batch_size, self.finds_season
+        return made
 
     def rest(self) -> SeriesSamples:
         """Answer with the training windows that reach into the steps that validated."""

@@ -193,7 +193,7 @@ def build_table(
     )
     if season is None:
         table = replace(table, season=infer_season(table, table.lengths - held_back))
-    return _filled(table)
+    return filled(table)
 
 
 def _parts(
@@ -331,7 +331,7 @@ def _refuse_off_grid(id: str, stamps: Array, numbers: Array, off: Array, grid: F
     )
 
 
-def _filled(table: SeriesTable) -> SeriesTable:
+def filled(table: SeriesTable) -> SeriesTable:
     """Fill gaps with the value a season earlier, or else with the one before: never from later."""
     values = table.values.copy()
     for start, end in zip(table.offsets[:-1], table.offsets[1:], strict=True):

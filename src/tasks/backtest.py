@@ -12,7 +12,7 @@ import numpy as np
 from ..data.frames import FrameKind, frame_kind, is_frame
 from ..data.report import Report
 from ..data.series import SeriesData, with_index
-from ..data.series_columns import read_rows, rows_of_arrays
+from ..data.series_columns import Rows, read_rows, rows_of_arrays
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, build_table, infer_season
 from ..data.series_time import Frequency
@@ -23,6 +23,7 @@ from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import LEVELS, Array, Scores, actual, forecast, seasonal_naive, units_at
 
 if TYPE_CHECKING:
+    from ..specs import SeriesDataSpec
     from .forecaster import Forecaster
 
 _log = logging.getLogger("mealkit")
@@ -51,21 +52,31 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
     if isinstance(inputs, SeriesData):
         task.check_data(inputs)
         return inputs.table, inputs.frame_kind
-    kind = frame_kind(inputs) or "pandas"
-    if isinstance(inputs, (str, Path)):
-        inputs = read_file(inputs)
-    dated = None if spec.time is None else spec.frequency
+    rows, kind, _ = read_rows_of(spec, inputs)
     report = Report()
-    if is_frame(inputs):
-        frame = with_index(inputs)
-        _, rows = read_rows(frame, time=spec.time, target=spec.target or None, series=spec.series)
-    else:
-        rows = rows_of_arrays(inputs, ids=None)
-        dated = None
+    dated = None if rows.times is None else spec.frequency
     table = build_table(rows, frequency=dated, season=spec.season, report=report)
     if len(report):
         _log.warning(f"{report}")
     return table, kind
+
+
+def read_rows_of(spec: SeriesDataSpec, inputs: Any) -> tuple[Rows, FrameKind, Any]:
+    """Read rows by the columns that were learnt from.
+
+    Any: a path, a data frame or arrays; the last of the answers is the frame, or None.
+
+    Raises:
+        DataError: The inputs lack a column.
+    """
+    kind = frame_kind(inputs) or "pandas"
+    if isinstance(inputs, (str, Path)):
+        inputs = read_file(inputs)
+    if not is_frame(inputs):
+        return rows_of_arrays(inputs, ids=None), kind, None
+    frame = with_index(inputs)
+    _, rows = read_rows(frame, time=spec.time, target=spec.target or None, series=spec.series)
+    return rows, kind, frame
 
 
 def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvaluation:
@@ -97,9 +108,22 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
 
 
 def backtest(
-    task: Forecaster, data: SeriesData | None, *, windows: int, step: int | None
+    task: Forecaster,
+    data: SeriesData | None,
+    *,
+    windows: int,
+    step: int | None,
+    warns: bool = True,
 ) -> ForecastEvaluation:
-    """Fit a copy to the past and score it; see `Forecaster.backtest`."""
+    """Fit a copy to the past and score it; see `Forecaster.backtest`.
+
+    Args:
+        task: What is asked.
+        data: See `Forecaster.backtest`, like all below.
+        windows: See there.
+        step: See there.
+        warns: Whether a model that loses to the seasonal naive method is warned of.
+    """
     series = task.data if data is None else data
     if series is None:
         raise NoDataError("This task has no data to go back in. Pass them: task.backtest(data).")
@@ -131,7 +155,7 @@ def backtest(
             f"{int((missing[long] > 0).sum()):,} series are too short for {windows} windows and "
             "are scored on fewer."
         )
-    return _score(fresh, samples)
+    return _score(fresh, samples, warns=warns)
 
 
 def _windows_after(
@@ -151,7 +175,7 @@ def _step(step: int | None, horizon: int) -> int:
     return horizon if step is None else step
 
 
-def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
+def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> ForecastEvaluation:
     """Forecast windows, and score the model beside the seasonal naive method."""
     season, horizon, table = task.spec.season, task.spec.horizon_steps, samples.table
     mean, model = forecast(task.net, samples, horizon=horizon)
@@ -191,7 +215,8 @@ def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
         ),
         actual=actual(samples),
     )
-    _warn_of_loss(evaluation)
+    if warns:
+        _warn_of_loss(evaluation)
     return evaluation
 
 

@@ -146,9 +146,10 @@ class WQL(_MeanOfWindows):
 class CRPS(_MeanOfWindows):
     """Continuous ranked probability score: the absolute error of whole distributions.
 
-    In the unit of the data: the integral of twice the quantile loss over all probabilities (Gneiting
-    and Ranjan 2011, https://doi.org/10.1198/jbes.2010.08110). As is usual, the mean over some, evenly
-    spaced, stands for it. Large series decide; divided by what the past changes it is `SQL`.
+    In the unit of the data: the integral of twice the quantile loss over all probabilities
+    (Gneiting and Ranjan 2011, https://doi.org/10.1198/jbes.2010.08110). As is usual, the mean over
+    some, evenly spaced, stands for it. Large series decide; divided by how much the past changes it
+    is `SQL`.
 
     Args:
         quantiles: Their probabilities, Q of them.

@@ -22,17 +22,21 @@ from ..data.series_table import Duplicates, SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
 from ..specs import DataSpec, SeriesDataSpec
 from .backtest import backtest, evaluate, read_table
+from .decomposition import Decomposition, decompose
 from .error_quantiles import ErrorQuantiles
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import forecast, samples_at, seasonal_naive, units_at, units_of
+from .leaderboard import Leaderboard, compare
 from .memory import Memory
 from .record import Recorder
+from .residuals import Anomalies, Residuals, find_anomalies, find_residuals
 from .results import History
 from .runs import Run
 from .settling import settle
 from .solved import SolvedTask, objective_of
 from .strategies import Strategy
 from .training import Training, refuse_beside_trainer
+from .updating import update
 
 if TYPE_CHECKING:
     pass
@@ -266,11 +270,20 @@ class Forecaster(SolvedTask):
         """Keep the ends of the series, up to what is held back."""
         known = data.table.cut(data.known)
         units = units_of(known, self.spec.season, known.lengths)
+        self.keep(known, units)
+
+    def keep(self, table: SeriesTable, units: np.ndarray[Any, Any]) -> None:
+        """Keep the ends of series, as far as forecasts and pictures need them.
+
+        Args:
+            table: The series, up to what is known.
+            units: The size of each series' errors, (N,).
+        """
         steps = self.net.input_spec.context_steps
         if steps:
             horizon, season = self.spec.horizon_steps, self.spec.season
             steps = max(steps, NUM_SHOWN * horizon, horizon + 3 * season)
-        self.memory = Memory.of(known, units, steps=steps)
+        self.memory = Memory.of(table, units, steps=steps)
 
     def use(self, name: str) -> None:
         """Take another backbone in place of the one that lost to it."""
@@ -504,6 +517,112 @@ class Forecaster(SolvedTask):
             NoDataError: There are no series that are long enough.
         """
         return backtest(self, data, windows=windows, step=step)
+
+    def leaderboard(
+        self,
+        models: Sequence[str] | None = None,
+        *,
+        data: SeriesData | None = None,
+        windows: int = 5,
+        step: int | None = None,
+    ) -> Leaderboard:
+        """Test several models on the same windows of the past, like `backtest`; the best first.
+
+        This task's own model and the seasonal naive method are always among them.
+
+        Args:
+            models: Names of backbones; None for the naive methods, ``theta`` and ``ridge``.
+            data: See `backtest`, like all below.
+            windows: How many forecasts of each series.
+            step: Steps from one to the next; None for the horizon.
+
+        Raises:
+            UnknownNameError: There is no such backbone.
+            NoDataError: There are no series that are long enough.
+        """
+        return compare(self, models, data, windows=windows, step=step)
+
+    def residuals(
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        step: int = 1,
+        last: int | None = None,
+    ) -> Residuals:
+        """Forecast values that are known, each from what precedes it, and compare.
+
+        No value reaches its own forecast; but the weights of a model have seen those that it was
+        fitted to.
+
+        Args:
+            data: What to look back on, as the inputs of `predict`; None for the data this task was
+                made from, or what a loaded task keeps.
+            step: How many steps are forecast at a time, from the values before the first of them.
+            last: How many steps at the end of each series; None for all before which there is
+                enough to forecast from.
+
+        Raises:
+            NoDataError: No series is long enough.
+        """
+        return find_residuals(self, data, step=step, last=last)
+
+    def anomalies(
+        self,
+        data: Any = None,  # Any: see `residuals`
+        *,
+        level: float = 99,
+        step: int = 1,
+        last: int | None = None,
+    ) -> Anomalies:
+        """Say which values lie outside of the interval that was forecast for them.
+
+        Args:
+            data: See `residuals`, like ``step`` and ``last``.
+            level: Of the interval, in percent: of usual values 100 - level % lie outside, as far
+                as the coverage goes that `finetune` measures and says.
+            step: With 1, a level that stays shifted is flagged once; with the horizon, as long as
+                forecasts from before the shift reach.
+            last: How many steps at the end of each series.
+
+        Raises:
+            NoDataError: No series is long enough.
+        """
+        return find_anomalies(self, data, level=level, step=step, last=last)
+
+    def decompose(self, inputs: Any = None) -> Decomposition:
+        """Take forecasts apart into what they are the sum of.
+
+        A linear model forecasts trend, season and rest of the past one by one, which add up to its
+        forecast; ``nbeats`` adds up the answers of its stacks.
+
+        Args:
+            inputs: As in `predict`.
+
+        Raises:
+            InvalidValueError: The model is of another kind.
+        """
+        return decompose(self, inputs)
+
+    def update(self, new: Any) -> Self:  # Any: see Args
+        """Take up new rows behind the series that the task keeps, and go on from them.
+
+        Nothing is fitted again: the model, its intervals and the usual size of each series' errors
+        stay, and intervals still widen in restless times, since the latest errors count. What has
+        no size yet, a new series, gets it from its own values. The data this task was made from
+        grow as well, so that the next `finetune` learns from the new rows.
+
+        Args:
+            new: A table (path or data frame) with the columns that were learnt from and rows that
+                are later than what is known, or arrays as in `from_arrays` where there are no
+                times. Names that are not known are new series.
+
+        Raises:
+            NoDataError: The task keeps no series, or the rows hold no number.
+            DataError: Rows are doubled, not later than what is known, or off the grid; or there is
+                a column that the task was not fitted with.
+        """
+        update(self, new)
+        return self
 
     def save(self, folder: str | Path, *, history: bool = True) -> Path:
         """Write the task to a folder: ``task.json`` and ``model.safetensors``, no pickle.

@@ -131,10 +131,32 @@ def units_at(samples: SeriesSamples, units: Array, season: int) -> Array:
         units: Of all series, (N,), from `units_of`.
         season: Steps of the season.
     """
+    return _restless(samples, units[samples.origins.series], season)
+
+
+def units_before(samples: SeriesSamples, units: Mapping[str, float], season: int) -> Array:
+    """Measure the same, (W,), for series some of which have no known size.
+
+    What precedes a window tells the size of those; nothing that comes later does.
+
+    Args:
+        samples: The windows.
+        units: The sizes that are known, by the name of the series.
+        season: Steps of the season.
+    """
+    table, series = samples.table, samples.origins.series
+    known = np.array([units.get(id, np.nan) for id in table.ids])
+    own = np.zeros(len(samples))
+    for steps in (1, season):
+        found = RunningErrors.of(table, steps).mean(series, 0, samples.history)
+        own = np.where(np.isfinite(found), found, own)
+    return _restless(samples, np.where(np.isfinite(known[series]), known[series], own), season)
+
+
+def _restless(samples: SeriesSamples, own: Array, season: int) -> Array:
     series, last = samples.origins.series, samples.history
     first = np.maximum(0, last - max(samples.horizon, 2 * season))
     late = RunningErrors.of(samples.table, season).mean(series, first, last)
-    own = units[series]
     answer: Array = np.sqrt(own * np.where(late > 0, late, own))
     return answer
 
