@@ -17,6 +17,7 @@ from . import frames, text_sources
 from .module import Data
 from .report import Report
 from .series_columns import Roles, Rows, Target, read_rows, rows_of_arrays
+from .series_entries import rows_of_dataset
 from .series_samples import Origins, Scale, SeriesSamples
 from .series_table import Duplicates, SeriesTable, build_table, names_of
 from .series_time import Array
@@ -319,6 +320,70 @@ class SeriesData(Data):
         roles = Roles(None, ("value",), "series")
         spec = _spec(table, horizon, roles)
         data = cls(table, spec=spec, val=val, test=test, report=report, seed=seed)
+        _tell(data, roles, given_season=season)
+        return data
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,  # Any: whatever answers with entries; see Args
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: str = "target",
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+    ) -> Self:
+        """Read a dataset with one entry a series, of GluonTS, Hugging Face, torch or a list.
+
+        Args:
+            dataset: Entries are dicts with values, a first time or all times, and a name; or arrays
+                (T,) without times.
+            horizon: How many steps are to be forecast.
+            time: The field of the first time, or of a time for each value; None for ``start`` or
+                ``timestamp``, whichever there is.
+            target: The field of the values: (T,), or (C, T) for C series.
+            series: The field of the name; None for ``item_id``, ``id``, ``unique_id`` or
+                ``series_id``.
+            frequency: The grid of time; needed with a first time that does not carry it, as a
+                pandas Period does.
+            season: See `from_csv`, like all below.
+            duplicates: See there.
+            val: See there.
+            test: See there.
+            seed: See there.
+
+        Raises:
+            DataError: An entry lacks a field, or has one that cannot be read.
+            NoDataError: There are no entries.
+            InvalidValueError: The frequency is needed.
+
+        Example:
+            >>> entries = [{"item_id": "a", "start": "2024-01-01", "target": [3.0, 1.0, 2.0] * 20}]
+            >>> data = SeriesData.from_dataset(entries, horizon=3, frequency="D", season=3)
+            >>> data.table.ids, str(data.table.last[0])[:10]
+            (('a',), '2024-02-29')
+        """
+        roles, rows, grid = rows_of_dataset(
+            dataset, time=time, target=target, series=series, frequency=frequency
+        )
+        report = Report()
+        table = build_table(
+            rows,
+            frequency=grid,
+            season=season,
+            duplicates=duplicates,
+            held_back=test,
+            report=report,
+        )
+        spec = _spec(table, horizon, roles)
+        data = cls(table, spec=spec, val=val, test=test, report=report, seed=seed)
+        data.finds_season = season is None
         _tell(data, roles, given_season=season)
         return data
 

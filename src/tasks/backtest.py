@@ -13,6 +13,7 @@ from ..data.frames import FrameKind, frame_kind, is_frame
 from ..data.report import Report
 from ..data.series import SeriesData, with_index
 from ..data.series_columns import Rows, read_rows, rows_of_arrays
+from ..data.series_entries import is_dataset, rows_of_dataset
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, build_table, infer_season
 from ..data.series_time import Frequency
@@ -72,6 +73,15 @@ def read_rows_of(spec: SeriesDataSpec, inputs: Any) -> tuple[Rows, FrameKind, An
     kind = frame_kind(inputs) or "pandas"
     if isinstance(inputs, (str, Path)):
         inputs = read_file(inputs)
+    if is_dataset(inputs):
+        _, rows, _ = rows_of_dataset(
+            inputs,
+            time=spec.time,
+            target=spec.target[0] if spec.target else "target",
+            series=spec.series,
+            frequency=spec.frequency,
+        )
+        return rows, kind, None
     if not is_frame(inputs):
         return rows_of_arrays(inputs, ids=None), kind, None
     frame = with_index(inputs)

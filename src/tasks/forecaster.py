@@ -236,6 +236,43 @@ class Forecaster(SolvedTask):
         return cls.from_data(data, backbone=backbone, context=context)
 
     @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,  # Any: whatever answers with entries
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: str = "target",
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+        backbone: str | Backbone | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from a dataset with one entry a series: GluonTS, Hugging Face, torch, a list.
+
+        See `SeriesData.from_dataset` for the source and `Forecaster` for the model.
+        """
+        data = SeriesData.from_dataset(
+            dataset,
+            horizon=horizon,
+            time=time,
+            target=target,
+            series=series,
+            frequency=frequency,
+            season=season,
+            duplicates=duplicates,
+            val=val,
+            test=test,
+            seed=seed,
+        )
+        return cls.from_data(data, backbone=backbone, context=context)
+
+    @classmethod
     def from_data(
         cls,
         data: SeriesData,
