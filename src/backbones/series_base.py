@@ -26,7 +26,10 @@ class SeriesBackbone(Backbone):
     input_spec: SeriesSpec
 
     solved: ClassVar[bool] = False
-    """Whether it is fitted in closed form; one that is not has nothing to fit."""
+    """Whether it is fitted in closed form."""
+
+    trained: ClassVar[bool] = False
+    """Whether it is trained step by step; one that is neither has nothing to fit."""
 
     covariates: ClassVar[tuple[str, ...]] = ()
     """What it can use beside the series itself: none of those here uses anything."""
@@ -50,8 +53,8 @@ class SeriesBackbone(Backbone):
 
     @property
     def name(self) -> str:
-        """Under which the registry knows it."""
-        return str(self.config["name"])
+        """Under which the registry knows it; of a user's module, its class."""
+        return str(self.config["name"] or self.config["module"].rpartition(".")[2])
 
     @property
     def needs_steps(self) -> int:
@@ -84,22 +87,41 @@ class SeriesBackbone(Backbone):
         raise NotImplementedError
 
     @property
+    def default_lr(self) -> float:
+        """Peak learning rate where nobody gives one, for those that are trained."""
+        return 1e-3
+
+    def losses(self, *tensors: Tensor, target: Tensor) -> Tensor:
+        """Answer with the loss of each step of windows, (B, horizon_steps); mean squared here.
+
+        Args:
+            tensors: The batch entries of `inputs`.
+            target: What followed, in the scale of ``past``.
+        """
+        forecasts: Tensor = self(*tensors)
+        return (forecasts - target).square()
+
+    @property
     def blocks(self) -> list[Block]:
-        """None: nothing here is trained step by step."""
+        """What is trained step by step, from the input side on.
+
+        Parameters that no block names belong to the head, which trains in every strategy.
+        """
         return []
 
 
-def roll_out(net: SeriesBackbone, past: Tensor, horizon: int) -> Tensor:
+def roll_out(net: SeriesBackbone, past: Tensor, horizon: int, *others: Tensor) -> Tensor:
     """Forecast further than a net was built for: its own forecasts become what it sees.
 
     Args:
-        net: Takes ``past`` alone.
+        net: Takes ``past`` and what does not change with the steps.
         past: (B, L).
         horizon: How many steps are wanted.
+        others: What it takes beside ``past``.
     """
     context = past.shape[1]
     seen, answers = past, []
     for _ in range(-(-horizon // net.horizon_steps)):
-        answers.append(net(seen[:, -context:]))
+        answers.append(net(seen[:, -context:], *others))
         seen = torch.cat([seen, answers[-1]], dim=1)
     return torch.cat(answers, dim=1)[:, :horizon]

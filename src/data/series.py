@@ -14,8 +14,10 @@ import pandas
 from ..errors import DataError, InvalidValueError
 from ..specs import SeriesDataSpec
 from . import frames, text_sources
-from .module import Data
+from .drawn_windows import DrawnWindows
+from .module import Data, Loader, checked_size
 from .report import Report
+from .samples import Fetch, Samples
 from .series_columns import Roles, Rows, Target, read_rows, rows_of_arrays
 from .series_entries import rows_of_dataset
 from .series_samples import Origins, Scale, SeriesSamples
@@ -38,6 +40,15 @@ VAL_ORIGINS = 8
 """Origins of validation windows per horizon: neighbours an eighth of it apart say little new."""
 MOST_ORIGINS = 256
 """Validation windows of a series at most."""
+
+BATCH_SIZE = 1024
+"""Windows of a batch that are added up."""
+DRAWN_BATCH_SIZE = 256
+"""Windows of a batch that is drawn to train a net on."""
+EPOCH_STEPS = 100
+"""Batches of an epoch of drawn windows: between two validations, however long the series are."""
+MOST_WATCHED = 4096
+"""Validation windows at most that choose the best epoch; all of them calibrate."""
 
 
 class SeriesData(Data):
@@ -68,7 +79,10 @@ class SeriesData(Data):
     train: SeriesSamples
     val: SeriesSamples | None
     test: SeriesSamples | None
-    batch_size = 1024
+    draws: bool = False
+    """Whether training windows are drawn at random, `EPOCH_STEPS` batches an epoch, each series as
+    often as any other; a task that is trained by steps sets it. Else each window comes once."""
+
     finds_season: bool = False
     """Whether the season was told from the values; in the past, those of the past tell it."""
 
@@ -144,6 +158,12 @@ class SeriesData(Data):
         made.batch_size, made.finds_season = self.batch_size, self.finds_season
         return made
 
+    def whole(self) -> SeriesData:
+        """Answer with the same series, of which all windows train that are not held back."""
+        made = SeriesData(self.table.cut(self.known), spec=self.spec, val=0, seed=self.seed)
+        made.batch_size = self.batch_size
+        return made
+
     def rest(self) -> SeriesSamples:
         """Answer with the training windows that reach into the steps that validated."""
         first = self.learnt - self.spec.horizon_steps + 1
@@ -153,6 +173,43 @@ class SeriesData(Data):
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
         return "windows"
+
+    @property
+    def caches(self) -> bool:
+        """Nothing is kept of windows: no part of a net for series is a frozen map of features."""
+        return False
+
+    @property
+    def usual_batch_size(self) -> int:
+        """Windows in a batch where nobody says otherwise."""
+        return DRAWN_BATCH_SIZE if self.draws else BATCH_SIZE
+
+    def loader(
+        self, samples: Samples, *, batch_size: int | None = None, shuffle: bool = False
+    ) -> Loader:
+        """Build a loader over windows that were prepared; shuffled ones are drawn, if `draws`."""
+        size = self.batch_size if batch_size is None else batch_size
+        size = checked_size(self.usual_batch_size if size is None else size)
+        if not (shuffle and self.draws and isinstance(samples, SeriesSamples)):
+            return super().loader(samples, batch_size=size, shuffle=shuffle)
+        trainer = self.trainer
+        sampler = DrawnWindows(
+            samples,
+            batch_size=size,
+            num_steps=EPOCH_STEPS,
+            seed=self.seed,
+            num_processes=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+        )
+        return Loader(Fetch(samples), batch_size=size, sampler=sampler, report=self.report)
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Batches of validation windows; of some of them, evenly spread, if `draws`."""
+        if self.val is None or not self.draws or self.val.input_spec is None:
+            return super().val_dataloader()
+        watched = self.val.part(slice(None, None, -(-len(self.val) // MOST_WATCHED)))
+        watched.prepare(self.val.input_spec)
+        return self.loader(watched, batch_size=BATCH_SIZE)
 
     # Sources.
 
