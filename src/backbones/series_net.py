@@ -123,6 +123,21 @@ class SeriesNet(SeriesBackbone):
         self.inputs = ("past", "level") if self.spread == "level" else ("past",)
 
     @property
+    def splits(self) -> bool:  # type: ignore[override]  # of a net, not of the class
+        """Whether `parts` says what its forecasts are made of."""
+        return isinstance(self.net, WindowNet) and self.net.splits
+
+    def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Take a forecast apart as the net does; what windows are relative to is in the first."""
+        if not isinstance(self.net, WindowNet):
+            return super().parts(*tensors)
+        center, units = self.units(*tensors)
+        scaled = self.net.parts(_scaled(tensors[0], center, units))
+        answer = {name: units * part for name, part in scaled.items()}
+        first = next(iter(answer))
+        return {**answer, first: answer[first] + center}
+
+    @property
     def default_lr(self) -> float:
         """Peak learning rate where nobody gives one."""
         return self.net.lr if isinstance(self.net, WindowNet) else WindowNet.lr
