@@ -96,7 +96,10 @@ class SeriesProvider:
         )
 
     def from_name(self, name: str, request: Request) -> SeriesBackbone:
-        """Build a backbone for data; ``preprocessing`` may change ``context_steps``."""
+        """Build a backbone for data, with the covariates that it can use.
+
+        ``preprocessing`` may change ``context_steps``.
+        """
         data = _series(request)
         if request.weights is not None or request.pretrained:
             raise BackboneError(
@@ -106,10 +109,12 @@ class SeriesProvider:
             raise BackboneError(f"{name!r} takes no options, got {dict(request.options)}.")
         entry = _TABLE[name]
         steps = {"one": 1, "season": data.season, "all": 0, "window": default_context(data)}
+        usable = entry.build.covariates
         spec = SeriesSpec(
             context_steps=steps[entry.context],
             horizon_steps=data.horizon_steps,
             scaled=entry.scaled,
+            **{kind: several for kind, several in data.covariates.items() if kind in usable},
         )
         if request.preprocessing:
             if entry.context != "window" or set(request.preprocessing) != {"context_steps"}:

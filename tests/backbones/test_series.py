@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from mealkit import backbones
+from mealkit.backbones.series_base import ENTRIES, SeriesBackbone, roll_out
 from mealkit.backbones.series_ridge import Choice, Moments, choose, contexts_of, solve
 from mealkit.errors import BackboneError, InvalidValueError, UnknownNameError
-from mealkit.specs import SeriesDataSpec, SeriesSpec
+from mealkit.specs import COVARIATES, Covariate, SeriesDataSpec, SeriesSpec
 
 NAMES = backbones.find(kind="series")
 DATA = SeriesDataSpec(horizon_steps=4, season=3)
@@ -90,6 +91,47 @@ def test_what_is_no_backbone_for_series_is_refused():
         backbones.create("naive", DATA, preprocessing={"context_steps": 3})
     with pytest.raises(InvalidValueError, match="context_steps=0"):
         backbones.create("ridge", DATA, preprocessing={"context_steps": 0})
+
+
+# Covariates.
+
+
+class Summing(SeriesBackbone):
+    """Answers with the last value, and adds the covariates of the step before and of the step."""
+
+    covariates = frozenset({"past", "future"})
+
+    def forecast(self, *tensors, horizon: int):
+        entries = self.named(tensors)
+        if horizon > self.horizon_steps:
+            return roll_out(self, tensors, horizon)
+        ahead = entries["future_covariates"][:, entries["past"].shape[1] :, 0]
+        return entries["past"][:, -1:] + entries["past_covariates"][:, -1:, 0] + ahead[:, :horizon]
+
+
+def test_a_backbone_says_which_covariates_it_can_use():
+    price = {kind: (Covariate(column=kind),) for kind in COVARIATES}
+    data = SeriesDataSpec(horizon_steps=4, **price)
+    for name in NAMES:
+        net = make(name, data)
+        assert set(net.input_spec.covariates) == net.covariates
+        assert all((ENTRIES[kind] in net.inputs) == (kind in net.covariates) for kind in COVARIATES)
+    spec = SeriesSpec(context_steps=3, horizon_steps=4, static=price["static"])
+    with pytest.raises(BackboneError, match="cannot use static covariates, only past, future"):
+        Summing(input_spec=spec, config={"name": "summing", "season": 1})
+
+
+def test_rolling_out_moves_along_known_covariates_and_holds_unknown_ones():
+    some = (Covariate(column="a"),)
+    spec = SeriesSpec(context_steps=2, horizon_steps=2, past=some, future=some)
+    net = Summing(input_spec=spec, config={"name": "summing", "season": 1})
+    past = torch.tensor([[5.0, 1.0]])
+    before = torch.tensor([[[100.0], [1000.0]]])
+    future = torch.tensor([[[7.0], [7.0], [0.1], [0.2], [0.3], [0.4], [0.5]]])
+    answer = net.forecast(past, before, future, horizon=5)
+    assert answer[0].tolist() == pytest.approx(
+        [1001.1, 1001.2, 2001.5, 2001.6, 3002.1], rel=1e-6
+    )  # 1 + 1000 + 0.1, ...; 1001.2 + 1000 + 0.3, ...
 
 
 # Baselines.
