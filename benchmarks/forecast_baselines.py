@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,10 @@ def read_ett(options: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(values, columns=["HUFL", "OT"]).assign(date=dates)
 
 
-def measure_long(options: argparse.Namespace, horizon: int) -> Result:
-    """Score ridge on one horizon of the protocol for long horizons."""
+def measure_long(
+    options: argparse.Namespace, horizon: int, *, backbone: str = "ridge", context: int = 512
+) -> Result:
+    """Score a backbone on one horizon of the protocol for long horizons."""
     frame = read_ett(options)[:ETT_ROWS]
     held = 4 * MONTH if not options.quick else len(frame) // 5
     before = time.process_time()
@@ -53,10 +56,13 @@ def measure_long(options: argparse.Namespace, horizon: int) -> Result:
         horizon=horizon,
         val=held,
         test=held,
-        backbone="ridge",
-        context=512 if not options.quick else 48,
+        backbone=backbone,
+        context=context if not options.quick else 48,
     )
-    task.finetune(refit=False)
+    if task.net.trained and options.quick:
+        task.finetune(refit=False, epochs=1)
+    else:
+        task.finetune(refit=False)
     answer = task.evaluate(step=1)
     seconds = time.process_time() - before
     train = frame.drop(columns="date").to_numpy()[: len(frame) - 2 * held]
@@ -90,8 +96,10 @@ def measure_fev(options: argparse.Namespace) -> Result:
     }
 
 
-def measure_m4(options: argparse.Namespace) -> dict[str, Result]:
-    """Score some methods on M4 Weekly."""
+def measure_m4(
+    options: argparse.Namespace, names: Sequence[str | None] = ("naive2", "theta", "ridge", None)
+) -> dict[str, Result]:
+    """Score some methods on M4 Weekly, ``naive2`` first; None for the default."""
     if options.quick:
         rng = np.random.default_rng(0)
         walks = 100 + rng.normal(size=(8, 200)).cumsum(1)
@@ -105,10 +113,13 @@ def measure_m4(options: argparse.Namespace) -> dict[str, Result]:
         [np.abs(np.diff(data.table.series(number))).mean() for number in range(len(data.table))]
     )
     answers: dict[str, Result] = {}
-    for name in ("naive2", "theta", "ridge", None):
+    for name in names:
         before = time.process_time()
         task = Forecaster.from_data(data, backbone=name)
-        task.finetune()
+        if task.net.trained and options.quick:
+            task.finetune(epochs=1)
+        else:
+            task.finetune()
         mean = task.predict().mean
         seconds = time.process_time() - before
         smape = float((200 * np.abs(test - mean) / (np.abs(test) + np.abs(mean))).mean())
