@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,10 @@ def read_ett(options: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(values, columns=["HUFL", "OT"]).assign(date=dates)
 
 
-def measure_long(options: argparse.Namespace, horizon: int) -> Result:
-    """Score ridge on one horizon of the protocol for long horizons."""
+def measure_long(
+    options: argparse.Namespace, horizon: int, *, backbone: str = "ridge", context: int = 512
+) -> Result:
+    """Score a backbone on one horizon of the protocol for long horizons."""
     frame = read_ett(options)[:ETT_ROWS]
     held = 4 * MONTH if not options.quick else len(frame) // 5
     before = time.process_time()
@@ -55,10 +58,13 @@ def measure_long(options: argparse.Namespace, horizon: int) -> Result:
         horizon=horizon,
         val=held,
         test=held,
-        backbone="ridge",
-        context=512 if not options.quick else 48,
+        backbone=backbone,
+        context=context if not options.quick else 48,
     )
-    task.finetune(refit=False)
+    if task.net.trained and options.quick:
+        task.finetune(refit=False, epochs=1)
+    else:
+        task.finetune(refit=False)
     answer = task.evaluate(step=1)
     seconds = time.process_time() - before
     train = frame.drop(columns="date").to_numpy()[: len(frame) - 2 * held]
@@ -102,12 +108,15 @@ def _asked(
     options: argparse.Namespace, named: dict[str, dict[str, str]]
 ) -> list[tuple[str, dict[str, str]]]:
     """List what is measured: models by name, and what is chosen at each quality."""
-    qualities = {f"quality {quality}": {"quality": quality} for quality in options.qualities}
+    asked = getattr(options, "qualities", ())  # other benchmarks ask for names alone
+    qualities = {f"quality {quality}": {"quality": quality} for quality in asked}
     return list((named | qualities).items())
 
 
-def measure_m4(options: argparse.Namespace) -> dict[str, Result]:
-    """Score some methods on M4 Weekly."""
+def measure_m4(
+    options: argparse.Namespace, names: Sequence[str] = ("naive2", "theta", "ridge")
+) -> dict[str, Result]:
+    """Score some methods on M4 Weekly, ``naive2`` first, and what is chosen at each quality."""
     if options.quick:
         rng = np.random.default_rng(0)
         walks = 100 + rng.normal(size=(8, 200)).cumsum(1)
@@ -121,11 +130,14 @@ def measure_m4(options: argparse.Namespace) -> dict[str, Result]:
         [np.abs(np.diff(data.table.series(number))).mean() for number in range(len(data.table))]
     )
     answers: dict[str, Result] = {}
-    named = {name: {"backbone": name} for name in ("naive2", "theta", "ridge")}
+    named = {name: {"backbone": name} for name in names}
     for label, asked in _asked(options, named):
         before, begun = time.process_time(), time.perf_counter()
         task = Forecaster.from_data(data, **asked)
-        task.finetune()
+        if task.net.trained and options.quick:
+            task.finetune(epochs=1)
+        else:
+            task.finetune()
         mean = task.predict().mean
         spent = {
             "model": task.model,

@@ -34,6 +34,10 @@ Stage = Literal["train", "val", "test", "predict"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
 LongTexts = Literal["cut", "chunk"]
+CovariateKind = Literal["static", "past", "future"]
+
+COVARIATES: tuple[CovariateKind, ...] = ("static", "past", "future")
+"""What may be known beside a series: of it as a whole, up to now, or ahead of time as well."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -183,7 +187,59 @@ class TextSpec(InputSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesSpec(InputSpec):
+class Covariate:
+    """A number that is known beside a series, and how it is centred and scaled for nets.
+
+    A column of texts becomes one number per text in it: 1 where it stands, 0 elsewhere.
+
+    Args:
+        column: Of the table.
+        category: The text that it is 1 for; None where the column holds numbers.
+        center: Its mean over what is learnt from; in batches it is taken off.
+        spread: Its standard deviation there, by which batches are divided.
+
+    Example:
+        >>> Covariate(column="kind", category="kiosk").name
+        'kind=kiosk'
+    """
+
+    column: str
+    category: str | None = None
+    center: float = 0.0
+    spread: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What tells it apart from the others of a table."""
+        return self.column if self.category is None else f"{self.column}={self.category}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CovariateSpec(_Spec):
+    """The covariates of a spec for series, in the order in which batches hold them."""
+
+    static: tuple[Covariate, ...] = ()
+    past: tuple[Covariate, ...] = ()
+    future: tuple[Covariate, ...] = ()
+
+    @property
+    def covariates(self) -> dict[CovariateKind, tuple[Covariate, ...]]:
+        """The covariates of each kind of which there are any."""
+        all_kinds = dict(zip(COVARIATES, (self.static, self.past, self.future), strict=True))
+        return {kind: several for kind, several in all_kinds.items() if several}
+
+    @classmethod
+    def _from_values(cls, values: Mapping[str, Any]) -> Self:
+        read: dict[str, Any] = {
+            kind: tuple(c if isinstance(c, Covariate) else Covariate(**c) for c in values[kind])
+            for kind in COVARIATES
+            if kind in values
+        }
+        return super()._from_values({**values, **read})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSpec(_CovariateSpec, InputSpec):
     """What of a series a backbone wants to see before it forecasts.
 
     Args:
@@ -192,6 +248,9 @@ class SeriesSpec(InputSpec):
         horizon_steps: How many steps the net was built to forecast at once.
         scaled: Whether values come centred and scaled by series (float32), or as they are
             (float64), for methods to which zero means something.
+        static: Covariates of series as a whole that it uses, S of them.
+        past: Covariates that it uses as far as the series are known, P of them.
+        future: Covariates that it uses and that are known over the horizon as well, D of them.
 
     Raises:
         InvalidValueError: A value that no window can have.
@@ -203,6 +262,10 @@ class SeriesSpec(InputSpec):
     scaled: bool = True
 
     def __post_init__(self) -> None:
+        if self.covariates and not self.context_steps:
+            raise InvalidValueError(
+                "Covariates come in windows: expected context_steps of at least 1 beside them."
+            )
         if self.context_steps < 0:
             raise InvalidValueError(f"context_steps={self.context_steps}: expected at least 0.")
         if self.horizon_steps < 1:
@@ -283,7 +346,7 @@ class TextDataSpec(DataSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesDataSpec(DataSpec):
+class SeriesDataSpec(_CovariateSpec, DataSpec):
     """What a net for series needs to know before it is built, and a saved one of its tables.
 
     Args:
@@ -295,6 +358,9 @@ class SeriesDataSpec(DataSpec):
         time: The column of times; None where rows follow each other.
         target: The columns to forecast.
         series: The column that tells series apart; None for none.
+        static: Covariates of series as a whole: what kind of shop it is.
+        past: Covariates that are known up to the last value only: the weather that was measured.
+        future: Covariates that are known ahead of time, too: the price, whether it is a holiday.
     """
 
     kind: ClassVar[Kind] = "series"

@@ -11,17 +11,21 @@ import torch
 from torch import nn
 
 from ..errors import BackboneError, InvalidValueError
-from ..specs import InputSpec, SeriesDataSpec, SeriesSpec
+from ..specs import Covariate, CovariateKind, InputSpec, SeriesDataSpec, SeriesSpec
 from .registered import take_module
 from .registry import PROVIDERS, BackboneInfo, Request
+from .series_attention import ITransformer
 from .series_base import SeriesBackbone
 from .series_baselines import Drift, Naive, Naive2, SeasonalNaive, Theta
 from .series_ensemble import NAME as ENSEMBLE
 from .series_ensemble import rebuild_ensemble
 from .series_linear import DLinear, NLinear
+from .series_mixers import TiDE, TSMixer
 from .series_mlp import ResMLP
 from .series_net import WINDOW, WindowNet, build_net, check_fits, options_of, wrap_module
+from .series_recurrent import DeepAR
 from .series_ridge import Ridge
+from .series_stacks import NBeats, NHiTS
 from .weights import Weights, load
 
 Config = Mapping[str, Any]  # Any: plain JSON values
@@ -58,6 +62,12 @@ _NETS: dict[str, type[WindowNet]] = {
     "nlinear": NLinear,
     "dlinear": DLinear,
     "resmlp": ResMLP,
+    "nbeats": NBeats,
+    "nhits": NHiTS,
+    "tide": TiDE,
+    "tsmixer": TSMixer,
+    "itransformer": ITransformer,
+    "deepar": DeepAR,
 }
 
 
@@ -110,7 +120,10 @@ class SeriesProvider:
         )
 
     def from_name(self, name: str, request: Request) -> SeriesBackbone:
-        """Build a backbone for data; ``preprocessing`` may change ``context_steps``."""
+        """Build a backbone for data, with the covariates that it can use.
+
+        ``preprocessing`` may change ``context_steps``.
+        """
         data = _series(request)
         if request.pretrained or (request.weights is not None and name not in _NETS):
             raise BackboneError(
@@ -119,14 +132,16 @@ class SeriesProvider:
         config: dict[str, Any] = {"name": name, "season": data.season}  # Any: plain JSON values
         if name in _NETS:
             config["options"] = options_of(_NETS[name], request.options, name)
-            spec = _window(data, request.preprocessing)
+            spec = _window(data, request.preprocessing, _NETS[name].covariates)
             net = build_net(_NETS[name], spec=spec, config=config)
             return net if request.weights is None else _load(net, request.weights)
         if request.options:
             raise BackboneError(f"{name!r} takes no options, got {dict(request.options)}.")
         entry = _TABLE[name]
+        usable = entry.build.covariates
         if entry.context == "window":
-            return entry.build(input_spec=_window(data, request.preprocessing), config=config)
+            spec = _window(data, request.preprocessing, usable)
+            return entry.build(input_spec=spec, config=config)
         if request.preprocessing:
             raise BackboneError(
                 f"{name!r} cannot be built with {dict(request.preprocessing)}: only the "
@@ -137,6 +152,7 @@ class SeriesProvider:
             context_steps=steps[entry.context],
             horizon_steps=data.horizon_steps,
             scaled=entry.scaled,
+            **_used(data, usable),
         )
         return entry.build(input_spec=spec, config=config)
 
@@ -150,7 +166,7 @@ class SeriesProvider:
     def from_module(self, module: nn.Module, request: Request) -> SeriesBackbone:
         """Make a backbone of a module from windows (B, L) to forecasts (B, horizon)."""
         data = _series(request)
-        spec = _window(data, request.preprocessing)
+        spec = _window(data, request.preprocessing, frozenset())
         config = {**take_module(module, request), "season": data.season, "options": dict(WINDOW)}
         trained = bool(request.pretrained or request.weights is not None)
         return wrap_module(module, spec=spec, config=config, pretrained=trained)
@@ -200,9 +216,23 @@ def _series(request: Request) -> SeriesDataSpec:
     return request.data
 
 
-def _window(data: SeriesDataSpec, preprocessing: Mapping[str, object] | None) -> SeriesSpec:
+def _used(
+    data: SeriesDataSpec, usable: frozenset[CovariateKind]
+) -> dict[CovariateKind, tuple[Covariate, ...]]:
+    return {kind: several for kind, several in data.covariates.items() if kind in usable}
+
+
+def _window(
+    data: SeriesDataSpec,
+    preprocessing: Mapping[str, object] | None,
+    usable: frozenset[CovariateKind],
+) -> SeriesSpec:
     """Say what a method that sees windows wants to see."""
-    spec = SeriesSpec(context_steps=default_context(data), horizon_steps=data.horizon_steps)
+    spec = SeriesSpec(
+        context_steps=default_context(data),
+        horizon_steps=data.horizon_steps,
+        **_used(data, usable),
+    )
     spec = spec.replace(preprocessing or {})
     if spec.context_steps < 1:
         raise InvalidValueError("context_steps=0: expected at least 1 step of context.")

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..specs import SeriesSpec
+from ..errors import BackboneError
+from ..specs import COVARIATES, CovariateKind, SeriesSpec
 from .base import Backbone, Block
+
+ENTRIES: Mapping[CovariateKind, str] = {
+    "static": "static",
+    "past": "past_covariates",
+    "future": "future_covariates",
+}
+"""The batch entry that holds the covariates of each kind.
+
+``static`` is (B, S), ``past_covariates`` (B, L, P), ``future_covariates`` (B, L + horizon, D): the
+latter over context and horizon. All are float32, centred and scaled, without NaN.
+"""
 
 
 class SeriesBackbone(Backbone):
@@ -19,8 +31,11 @@ class SeriesBackbone(Backbone):
     from what its forecasts miss on validation windows.
 
     Args:
-        input_spec: How much of a series it wants to see.
+        input_spec: How much of a series it wants to see, and which covariates beside it.
         config: Plain values from which it is made again; with ``name`` and ``season``.
+
+    Raises:
+        BackboneError: The spec has covariates of a kind that it cannot use.
     """
 
     input_spec: SeriesSpec
@@ -31,8 +46,8 @@ class SeriesBackbone(Backbone):
     trained: ClassVar[bool] = False
     """Whether it is trained step by step; one that is neither has nothing to fit."""
 
-    covariates: ClassVar[tuple[str, ...]] = ()
-    """What it can use beside the series itself: none of those here uses anything."""
+    covariates: ClassVar[frozenset[CovariateKind]] = frozenset()
+    """The kinds of covariates that it can use beside the series itself."""
 
     splits: ClassVar[bool] = False
     """Whether `parts` says what its forecasts are made of."""
@@ -46,10 +61,14 @@ class SeriesBackbone(Backbone):
         super().__init__(input_spec=input_spec, num_features=1, config=config, pretrained=False)
         self.horizon_steps = input_spec.horizon_steps
         self.season = int(config["season"])
-        if not input_spec.context_steps:
-            self.inputs = ("past", "history")
-        else:
-            self.inputs = ("past",)
+        wrong = [kind for kind in input_spec.covariates if kind not in self.covariates]
+        if wrong:
+            raise BackboneError(
+                f"{self.name!r} cannot use {wrong[0]} covariates, only "
+                f"{', '.join(kinds_of(self.covariates)) or 'the series alone'}."
+            )
+        more = [ENTRIES[kind] for kind in input_spec.covariates]
+        self.inputs = ("past", *(() if input_spec.context_steps else ("history",)), *more)
 
     @property
     def name(self) -> str:
@@ -65,8 +84,9 @@ class SeriesBackbone(Backbone):
         """Forecast as many steps as it was built for.
 
         Args:
-            tensors: The batch entries of `inputs`: ``past`` (B, L), and for methods that take all
-                there is ``history`` (B,): how many of its last columns are values.
+            tensors: The batch entries of `inputs`, in their order: ``past`` (B, L); for methods
+                that take all there is ``history`` (B,): how many of its last columns are values;
+                and the covariates of its spec, see `ENTRIES`.
 
         Returns:
             In the scale of ``past``, (B, horizon_steps).
@@ -74,7 +94,10 @@ class SeriesBackbone(Backbone):
         return self.forecast(*tensors, horizon=self.horizon_steps)
 
     def forecast(self, *tensors: Tensor, horizon: int) -> Tensor:
-        """Forecast any number of steps, (B, horizon)."""
+        """Forecast any number of steps, (B, horizon).
+
+        ``future_covariates`` then hold as many steps ahead, and those it was built for at least.
+        """
         raise NotImplementedError
 
     def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
@@ -85,6 +108,10 @@ class SeriesBackbone(Backbone):
                 first of the summands.
         """
         raise NotImplementedError
+
+    def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Answer with the batch entries by name."""
+        return dict(zip(self.inputs, tensors, strict=True))
 
     @property
     def default_lr(self) -> float:
@@ -110,18 +137,45 @@ class SeriesBackbone(Backbone):
         return []
 
 
-def roll_out(net: SeriesBackbone, past: Tensor, horizon: int, *others: Tensor) -> Tensor:
+def kinds_of(covariates: frozenset[CovariateKind]) -> list[CovariateKind]:
+    """List kinds of covariates in their usual order."""
+    return [kind for kind in COVARIATES if kind in covariates]
+
+
+def roll_out(net: SeriesBackbone, tensors: Sequence[Tensor], horizon: int) -> Tensor:
     """Forecast further than a net was built for: its own forecasts become what it sees.
 
+    What is not known of covariates, past ones behind the end of the series among them, stays as it
+    was last.
+
     Args:
-        net: Takes ``past`` and what does not change with the steps.
-        past: (B, L).
+        net: Whose forecast is asked for.
+        tensors: The batch entries of its `inputs`; ``past`` is (B, L) of a fixed L.
         horizon: How many steps are wanted.
-        others: What it takes beside ``past``.
+
+    Returns:
+        (B, horizon).
     """
-    context = past.shape[1]
-    seen, answers = past, []
-    for _ in range(-(-horizon // net.horizon_steps)):
-        answers.append(net(seen[:, -context:], *others))
+    entries = net.named(tensors)
+    context, step = entries["past"].shape[1], net.horizon_steps
+    rounds = -(-horizon // step)
+    seen, answers = entries["past"], []
+    future = _lengthened(entries.get("future_covariates"), context + rounds * step)
+    past = _lengthened(entries.get("past_covariates"), context + rounds * step)
+    for start in range(0, rounds * step, step):
+        entries["past"] = seen[:, -context:]
+        if past is not None:
+            entries["past_covariates"] = past[:, start : start + context]
+        if future is not None:
+            entries["future_covariates"] = future[:, start : start + context + step]
+        answers.append(net(*(entries[name] for name in net.inputs)))
         seen = torch.cat([seen, answers[-1]], dim=1)
     return torch.cat(answers, dim=1)[:, :horizon]
+
+
+def _lengthened(covariates: Tensor | None, steps: int) -> Tensor | None:
+    """Repeat the last step of covariates (B, T, D) until there are as many."""
+    if covariates is None or covariates.shape[1] >= steps:
+        return covariates
+    missing = steps - covariates.shape[1]
+    return torch.cat([covariates, covariates[:, -1:].expand(-1, missing, -1)], dim=1)

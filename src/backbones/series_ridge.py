@@ -48,9 +48,9 @@ class Ridge(SeriesBackbone):
 
     def forecast(self, *tensors: Tensor, horizon: int) -> Tensor:
         """Forecast, (B, horizon); further than it was solved for by going on from itself."""
-        (past,) = tensors
         if horizon > self.horizon_steps:
-            return roll_out(self, past, horizon)
+            return roll_out(self, tensors, horizon)
+        (past,) = tensors
         last = past[:, -1:]
         return last + (past - last) @ self.weight[:horizon].T
 

@@ -7,17 +7,19 @@ import pytest
 import torch
 
 from mealkit import backbones
+from mealkit.backbones.series_base import ENTRIES, SeriesBackbone, roll_out
 from mealkit.backbones.series_ridge import Choice, Moments, choose, contexts_of, solve
 from mealkit.errors import BackboneError, InvalidValueError, UnknownNameError
-from mealkit.specs import SeriesDataSpec, SeriesSpec
+from mealkit.specs import COVARIATES, Covariate, SeriesDataSpec, SeriesSpec
 
 NAMES = backbones.find(kind="series")
-NETS = ["dlinear", "nlinear", "resmlp"]
+NETS = ["nlinear", "dlinear", "resmlp", "nbeats", "nhits", "tide", "tsmixer", "itransformer"]
+NETS += ["deepar"]
 DATA = SeriesDataSpec(horizon_steps=4, season=3)
 
 
 def make(name: str, data: SeriesDataSpec = DATA):
-    return backbones.create(name, data)
+    return backbones.create(name, data).eval()
 
 
 def ask(net, series, horizon: int = 4) -> list[float]:
@@ -34,7 +36,7 @@ def ask(net, series, horizon: int = 4) -> list[float]:
 def test_these_are_known():
     others = {"drift", "naive", "naive2", "ridge", "seasonal-naive", "theta"}
     assert others | set(NETS) == set(NAMES)
-    assert [name for name in NAMES if make(name).trained] == NETS
+    assert {name for name in NAMES if make(name).trained} == set(NETS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,7 +50,7 @@ def test_rebuilt_nets_forecast_the_same(name):
     net = make(name)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter)
-    again = backbones.rebuild(net.config, net.input_spec, pretrained=False)
+    again = backbones.rebuild(net.config, net.input_spec, pretrained=False).eval()
     again.load_state_dict(net.state_dict())
     series = np.random.default_rng(0).normal(5, 1, 80).tolist()
     net, again = net.double(), again.double()
@@ -98,6 +100,47 @@ def test_what_is_no_backbone_for_series_is_refused():
         backbones.create("naive", DATA, preprocessing={"context_steps": 3})
     with pytest.raises(InvalidValueError, match="context_steps=0"):
         backbones.create("ridge", DATA, preprocessing={"context_steps": 0})
+
+
+# Covariates.
+
+
+class Summing(SeriesBackbone):
+    """Answers with the last value, and adds the covariates of the step before and of the step."""
+
+    covariates = frozenset({"past", "future"})
+
+    def forecast(self, *tensors, horizon: int):
+        entries = self.named(tensors)
+        if horizon > self.horizon_steps:
+            return roll_out(self, tensors, horizon)
+        ahead = entries["future_covariates"][:, entries["past"].shape[1] :, 0]
+        return entries["past"][:, -1:] + entries["past_covariates"][:, -1:, 0] + ahead[:, :horizon]
+
+
+def test_a_backbone_says_which_covariates_it_can_use():
+    price = {kind: (Covariate(column=kind),) for kind in COVARIATES}
+    data = SeriesDataSpec(horizon_steps=4, **price)
+    for name in NAMES:
+        net = make(name, data)
+        assert set(net.input_spec.covariates) == net.covariates
+        assert all((ENTRIES[kind] in net.inputs) == (kind in net.covariates) for kind in COVARIATES)
+    spec = SeriesSpec(context_steps=3, horizon_steps=4, static=price["static"])
+    with pytest.raises(BackboneError, match="cannot use static covariates, only past, future"):
+        Summing(input_spec=spec, config={"name": "summing", "season": 1})
+
+
+def test_rolling_out_moves_along_known_covariates_and_holds_unknown_ones():
+    some = (Covariate(column="a"),)
+    spec = SeriesSpec(context_steps=2, horizon_steps=2, past=some, future=some)
+    net = Summing(input_spec=spec, config={"name": "summing", "season": 1})
+    past = torch.tensor([[5.0, 1.0]])
+    before = torch.tensor([[[100.0], [1000.0]]])
+    future = torch.tensor([[[7.0], [7.0], [0.1], [0.2], [0.3], [0.4], [0.5]]])
+    answer = net.forecast(past, before, future, horizon=5)
+    assert answer[0].tolist() == pytest.approx(
+        [1001.1, 1001.2, 2001.5, 2001.6, 3002.1], rel=1e-6
+    )  # 1 + 1000 + 0.1, ...; 1001.2 + 1000 + 0.3, ...
 
 
 # Baselines.
