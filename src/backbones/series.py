@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import BackboneError, InvalidValueError
-from ..specs import InputSpec, SeriesDataSpec, SeriesSpec
+from ..specs import CovariateKind, InputSpec, SeriesDataSpec, SeriesSpec
 from .registry import PROVIDERS, BackboneInfo, Request
 from .series_base import SeriesBackbone
 from .series_baselines import Drift, Naive, Naive2, SeasonalNaive, Theta
@@ -62,6 +62,11 @@ def default_context(data: SeriesDataSpec) -> int:
     )
 
 
+def covariates_of(name: str) -> frozenset[CovariateKind]:
+    """Answer with the kinds of covariates that a backbone can use."""
+    return _TABLE[name].build.covariates
+
+
 class SeriesProvider:
     """The backbones for series that come with mealkit."""
 
@@ -109,13 +114,12 @@ class SeriesProvider:
             raise BackboneError(f"{name!r} takes no options, got {dict(request.options)}.")
         entry = _TABLE[name]
         steps = {"one": 1, "season": data.season, "all": 0, "window": default_context(data)}
-        usable = entry.build.covariates
+        usable = {k: v for k, v in data.covariates.items() if k in entry.build.covariates}
         spec = SeriesSpec(
             context_steps=steps[entry.context],
             horizon_steps=data.horizon_steps,
             scaled=entry.scaled,
-            **{kind: several for kind, several in data.covariates.items() if kind in usable},
-        )
+        ).replace_covariates(usable)
         if request.preprocessing:
             if entry.context != "window" or set(request.preprocessing) != {"context_steps"}:
                 raise BackboneError(

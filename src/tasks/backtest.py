@@ -12,9 +12,12 @@ import numpy as np
 from ..data.frames import FrameKind, frame_kind, is_frame
 from ..data.report import Report
 from ..data.series import SeriesData, with_index
+from ..data.series_build import build_table
 from ..data.series_columns import read_rows, rows_of_arrays
+from ..data.series_covariates import Wanted
+from ..data.series_future import with_future
 from ..data.series_samples import Origins, Scale, SeriesSamples
-from ..data.series_table import SeriesTable, build_table, infer_season
+from ..data.series_table import SeriesTable, infer_season
 from ..data.series_time import Frequency
 from ..data.text_sources import read_table as read_file
 from ..errors import InvalidValueError, NoDataError
@@ -47,7 +50,8 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
                 "This task keeps no series: it was not fitted yet, or was saved with "
                 "history=False. Say what to go on from: task.predict(data)."
             )
-        return task.memory.table(Frequency.parse(spec.frequency), spec.season), task._frame_kind
+        frequency, named = Frequency.parse(spec.frequency), spec.covariates
+        return task.memory.table(frequency, spec.season, named=named), task._frame_kind
     if isinstance(inputs, SeriesData):
         task.check_data(inputs)
         return inputs.table, inputs.frame_kind
@@ -58,7 +62,14 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
     report = Report()
     if is_frame(inputs):
         frame = with_index(inputs)
-        _, rows = read_rows(frame, time=spec.time, target=spec.target or None, series=spec.series)
+        _, rows = read_rows(
+            frame,
+            time=spec.time,
+            target=spec.target or None,
+            series=spec.series,
+            covariates=Wanted.as_in(spec),
+            report=report,
+        )
     else:
         rows = rows_of_arrays(inputs, ids=None)
         dated = None
@@ -66,6 +77,26 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
     if len(report):
         _log.warning(f"{report}")
     return table, kind
+
+
+def read_future(task: Forecaster, table: SeriesTable, future: Any, *, steps: int) -> SeriesTable:
+    """Put what is known ahead of time behind the series that are to be forecast.
+
+    Any: a path or a data frame; None for what the table holds itself.
+
+    Raises:
+        DataError: Something is missing, or is of no step that is forecast.
+    """
+    frame = read_file(future) if isinstance(future, (str, Path)) else future
+    frame = None if frame is None else with_index(frame)
+    needed = bool(task.net.input_spec.future)
+    report = Report()
+    made = with_future(table, frame, spec=task.spec, steps=steps, needed=needed, report=report)
+    if frame is not None and not needed:
+        _log.warning(f"{task.model} uses no future covariates: future= changes nothing.")
+    if len(report):
+        _log.warning(f"{report}")
+    return made
 
 
 def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvaluation:
@@ -91,7 +122,7 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
             f"No series has the {horizon} steps to compare with and one before them; the longest "
             f"has {table.lengths.max()}."
         )
-    scale = Scale.learn(table, np.maximum(known, 1))
+    scale = task.memory.scale_of(table.ids, Scale.learn(table, np.maximum(known, 1)))
     samples = SeriesSamples(table, scale, Origins(long, known[long]), horizon=horizon)
     return _score(task, samples)
 

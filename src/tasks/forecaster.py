@@ -17,11 +17,14 @@ from ..backbones.series_base import SeriesBackbone
 from ..data.frames import FrameKind
 from ..data.module import Data
 from ..data.series import SeriesData
+from ..data.series_build import Duplicates
 from ..data.series_columns import Target
-from ..data.series_table import Duplicates, SeriesTable
+from ..data.series_covariates import Columns
+from ..data.series_samples import Scale
+from ..data.series_table import SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
 from ..specs import DataSpec, SeriesDataSpec
-from .backtest import backtest, evaluate, read_table
+from .backtest import backtest, evaluate, read_future, read_table
 from .error_quantiles import ErrorQuantiles
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import forecast, samples_at, seasonal_naive, units_at, units_of
@@ -30,7 +33,7 @@ from .record import Recorder
 from .results import History
 from .runs import Run
 from .settling import settle
-from .solved import SolvedTask, objective_of
+from .solved import SolvedTask, objective_of, warn_of_unused
 from .strategies import Strategy
 from .training import Training, refuse_beside_trainer
 
@@ -106,6 +109,9 @@ class Forecaster(SolvedTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -125,6 +131,9 @@ class Forecaster(SolvedTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -143,6 +152,9 @@ class Forecaster(SolvedTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -162,6 +174,9 @@ class Forecaster(SolvedTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -180,6 +195,9 @@ class Forecaster(SolvedTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -199,6 +217,9 @@ class Forecaster(SolvedTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -243,6 +264,7 @@ class Forecaster(SolvedTask):
         task = cls.__new__(cls)
         task.__build(backbone, data.spec, context)
         task.data = data
+        warn_of_unused(task.net, data.spec)
         return task
 
     # What follows a fit.
@@ -270,7 +292,8 @@ class Forecaster(SolvedTask):
         if steps:
             horizon, season = self.spec.horizon_steps, self.spec.season
             steps = max(steps, NUM_SHOWN * horizon, horizon + 3 * season)
-        self.memory = Memory.of(known, units, steps=steps)
+        scale = data.scale_of(known.ids)
+        self.memory = Memory.of(known, units, steps=steps, scale=scale)
 
     def use(self, name: str) -> None:
         """Take another backbone in place of the one that lost to it."""
@@ -398,6 +421,7 @@ class Forecaster(SolvedTask):
         *,
         horizon: int | None = None,
         level: Sequence[float] = (80, 95),
+        future: Any = None,  # Any: see Args
         batch_size: int = 1024,
     ) -> Forecasts:
         """Forecast what follows the last value of each series.
@@ -410,18 +434,29 @@ class Forecaster(SolvedTask):
                 the forecasts, with intervals that widen with the square root and are not
                 calibrated.
             level: Intervals, in percent.
+            future: What is known of the steps that are forecast, where the data had ``future=``
+                columns: a table (path or data frame) with a row per series and step. Rows of the
+                inputs that lie behind the last value count as well.
             batch_size: Series computed at a time.
 
         Raises:
             NoDataError: The task keeps no series, or the inputs hold none.
-            DataError: The inputs lack a column, or cannot be put on the grid.
+            DataError: The inputs lack a column, or cannot be put on the grid; or of ``future``
+                something is missing, or is of no step that is forecast.
         """
         probabilities = probabilities_of(level)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         if steps < 1:
             raise InvalidValueError(f"horizon={horizon}: expected at least 1 step.")
-        samples = samples_at(table, table.lengths, self.spec.horizon_steps)
+        table = read_future(self, table, future, steps=steps)
+        samples = samples_at(
+            table,
+            table.lengths,
+            self.spec.horizon_steps,
+            scale=self.memory.scale_of(table.ids, Scale.learn(table, table.lengths)),
+            ahead=max(steps, self.spec.horizon_steps),
+        )
         mean, model = forecast(self.net, samples, horizon=steps, batch_size=batch_size)
         season = self.spec.season
         naive, _ = seasonal_naive(samples, season=season, horizon=steps)
