@@ -41,10 +41,16 @@ class SeriesBackbone(Backbone):
     input_spec: SeriesSpec
 
     solved: ClassVar[bool] = False
-    """Whether it is fitted in closed form; one that is not has nothing to fit."""
+    """Whether it is fitted in closed form."""
+
+    trained: ClassVar[bool] = False
+    """Whether it is trained step by step; one that is neither has nothing to fit."""
 
     covariates: ClassVar[frozenset[CovariateKind]] = frozenset()
     """The kinds of covariates that it can use beside the series itself."""
+
+    splits: ClassVar[bool] = False
+    """Whether `parts` says what its forecasts are made of."""
 
     def __init__(
         self,
@@ -66,8 +72,8 @@ class SeriesBackbone(Backbone):
 
     @property
     def name(self) -> str:
-        """Under which the registry knows it."""
-        return str(self.config["name"])
+        """Under which the registry knows it; of a user's module, its class."""
+        return str(self.config["name"] or self.config["module"].rpartition(".")[2])
 
     @property
     def needs_steps(self) -> int:
@@ -98,9 +104,36 @@ class SeriesBackbone(Backbone):
         """Answer with the batch entries by name."""
         return dict(zip(self.inputs, tensors, strict=True))
 
+    def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Take a forecast apart: summands by name, (B, horizon_steps) each, where it `splits`.
+
+        Args:
+            tensors: The batch entries of `inputs`. What ``past`` is relative to belongs to the
+                first of the summands.
+        """
+        raise NotImplementedError
+
+    @property
+    def default_lr(self) -> float:
+        """Peak learning rate where nobody gives one, for those that are trained."""
+        return 1e-3
+
+    def losses(self, *tensors: Tensor, target: Tensor) -> Tensor:
+        """Answer with the loss of each step of windows, (B, horizon_steps); mean squared here.
+
+        Args:
+            tensors: The batch entries of `inputs`.
+            target: What followed, in the scale of ``past``.
+        """
+        forecasts: Tensor = self(*tensors)
+        return (forecasts - target).square()
+
     @property
     def blocks(self) -> list[Block]:
-        """None: nothing here is trained step by step."""
+        """What is trained step by step, from the input side on.
+
+        Parameters that no block names belong to the head, which trains in every strategy.
+        """
         return []
 
 

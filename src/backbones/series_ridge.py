@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..specs import COVARIATES, CovariateKind, SeriesSpec
 from .series_base import SeriesBackbone, roll_out
+from .series_parts import split
 
 _EACH = ("series", "window")
 
@@ -49,6 +50,7 @@ class Ridge(SeriesBackbone):
 
     solved: ClassVar[bool] = True
     covariates: ClassVar[frozenset[CovariateKind]] = frozenset(COVARIATES)
+    splits: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -76,18 +78,32 @@ class Ridge(SeriesBackbone):
         if horizon > self.horizon_steps:
             return roll_out(self, tensors, horizon)
         entries = self.named(tensors)
+        base, known = self._apart(entries, horizon)
+        return self._go_on(base)[:, :horizon] + known
+
+    def _apart(self, entries: Mapping[str, Tensor], horizon: int) -> tuple[Tensor, Tensor]:
+        """Answer with the past without effects, (B, L), and what covariates add, (B, horizon)."""
         past, context = entries["past"], self.input_spec.context_steps
-        changes = None
-        if self.input_spec.future:
-            changes = self.regressors(entries) @ self.effects.to(past.dtype)
-            past = past - changes[:, :context]
-        last = past[:, -1:]
-        answer = last + (past - last) @ self.weight[:horizon].T
+        known = torch.zeros_like(past[:, :1]).expand(-1, horizon)
         if self.num_beside:
-            answer = answer + self.known_beside(entries) @ self.beside[:horizon].to(past.dtype).T
-        if changes is not None:
-            answer = answer + changes[:, context : context + horizon]
-        return answer
+            known = known + self.known_beside(entries) @ self.beside[:horizon].to(past.dtype).T
+        if not self.input_spec.future:
+            return past, known
+        changes = self.regressors(entries).to(past.dtype) @ self.effects.to(past.dtype)
+        return past - changes[:, :context], known + changes[:, context : context + horizon]
+
+    def _go_on(self, past: Tensor) -> Tensor:
+        last = past[:, -1:]
+        return last + (past - last) @ self.weight.T
+
+    def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Forecast trend, season and rest of the past: the map is linear, so they add up.
+
+        What covariates add is a part of its own; the others are those of a past without it.
+        """
+        base, known = self._apart(self.named(tensors), self.horizon_steps)
+        made = {name: self._go_on(part) for name, part in split(base, self.season).items()}
+        return made | {"covariates": known} if self.input_spec.covariates else made
 
     def regressors(self, entries: Mapping[str, Tensor]) -> Tensor:
         """Answer with what has effects: future covariates, and their products with static ones.
@@ -159,8 +175,8 @@ class Moments:
 
     def _add(self, windows: Tensor, context: int, beside: Tensor | None, *, taken: bool) -> None:
         past = windows[:, :context]
-        spread = past.std(dim=1, keepdim=True)
-        # A constant window says nothing about its scale.
+        # A constant window, and a single value, says nothing about its scale.
+        spread = past.std(1, keepdim=True) if context > 1 else torch.zeros_like(past)
         restless = spread > 1e-6
         windows = windows - past[:, -1:]
         if beside is not None:

@@ -185,7 +185,7 @@ class Loader(DataLoader["Batch"]):
                 self._refuse_to_pass_over()
 
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        if self.num_workers or self.fetch.cached:
+        if self.num_workers or self.fetch.is_quick:
             yield from batches
             return
         with ThreadPoolExecutor(1, thread_name_prefix="mealkit-loader") as pool:
@@ -292,6 +292,11 @@ class Data(pl.LightningDataModule):
         other.trainer, other._ready = None, False
         return other
 
+    @property
+    def usual_batch_size(self) -> int:
+        """Rows in a training batch where nobody says otherwise."""
+        return BATCH_SIZE
+
     def train_dataloader(self) -> Loader:
         """Batches of the training part, in an order decided by (seed, epoch)."""
         return self._loader("train", shuffle=True)
@@ -313,9 +318,7 @@ class Data(pl.LightningDataModule):
             InvalidValueError: The batch size is below 1.
         """
         chosen = self.batch_size if batch_size is None else batch_size
-        size = BATCH_SIZE if chosen is None else chosen
-        if size < 1:
-            raise InvalidValueError(f"batch_size={size}: expected at least 1.")
+        size = checked_size(self.usual_batch_size if chosen is None else chosen)
         trainer = self.trainer
         num_processes = trainer.world_size if trainer else 1
         if shuffle:
@@ -386,6 +389,17 @@ class Data(pl.LightningDataModule):
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
         return "inputs as they are"
+
+
+def checked_size(batch_size: int) -> int:
+    """Answer with a batch size that can be meant.
+
+    Raises:
+        InvalidValueError: It is below 1.
+    """
+    if batch_size < 1:
+        raise InvalidValueError(f"batch_size={batch_size}: expected at least 1.")
+    return batch_size
 
 
 def _as_it_is(batch: Any) -> Any:  # Any: what a DataLoader hands to its collate function

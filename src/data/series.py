@@ -14,11 +14,14 @@ import pandas
 from ..errors import DataError, InvalidValueError
 from ..specs import SeriesDataSpec
 from . import frames, text_sources
-from .module import Data
+from .drawn_windows import DrawnWindows
+from .module import Data, Loader, checked_size
 from .report import Report
+from .samples import Fetch, Samples
 from .series_build import Duplicates, build_table
 from .series_columns import Roles, Rows, Target, read_rows, rows_of_arrays
 from .series_covariates import Columns, Wanted
+from .series_entries import rows_of_dataset
 from .series_samples import Origins, Scale, SeriesSamples
 from .series_table import SeriesTable, names_of
 from .series_time import Array
@@ -39,6 +42,15 @@ VAL_ORIGINS = 8
 """Origins of validation windows per horizon: neighbours an eighth of it apart say little new."""
 MOST_ORIGINS = 256
 """Validation windows of a series at most."""
+
+BATCH_SIZE = 1024
+"""Windows of a batch that are added up."""
+DRAWN_BATCH_SIZE = 256
+"""Windows of a batch that is drawn to train a net on."""
+EPOCH_STEPS = 100
+"""Batches of an epoch of drawn windows: between two validations, however long the series are."""
+MOST_WATCHED = 4096
+"""Validation windows at most that choose the best epoch; all of them calibrate."""
 
 
 class SeriesData(Data):
@@ -70,7 +82,10 @@ class SeriesData(Data):
     train: SeriesSamples
     val: SeriesSamples | None
     test: SeriesSamples | None
-    batch_size = 1024
+    draws: bool = False
+    """Whether training windows are drawn at random, `EPOCH_STEPS` batches an epoch, each series as
+    often as any other; a task that is trained by steps sets it. Else each window comes once."""
+
     finds_season: bool = False
     """Whether the season was told from the values; in the past, those of the past tell it."""
 
@@ -91,7 +106,7 @@ class SeriesData(Data):
                 raise InvalidValueError(
                     f"{name}={steps}: expected 0 or at least the {horizon} steps of the horizon."
                 )
-        self.table, self.frame_kind = table, frame_kind
+        self.table, self.frame_kind, self._val = table, frame_kind, val
         self.known = np.maximum(table.lengths - test, 0)
         held = _val_steps(self.known, horizon) if val is None else np.full(len(table), val)
         self.learnt = np.maximum(self.known - held, 0)
@@ -143,6 +158,25 @@ class SeriesData(Data):
         spread = np.where(self.learnt > 1, self.scale.spread, np.nan)
         return Scale(self.scale.center[rows], spread[rows])
 
+    def replaced(self, table: SeriesTable) -> Self:
+        """Answer with other series, split alike, of which nothing is held back as test."""
+        made = type(self)(
+            table,
+            spec=self.spec,
+            val=self._val,
+            report=self.report,
+            seed=self.seed,
+            frame_kind=self.frame_kind,
+        )
+        made.batch_size, made.finds_season = self.batch_size, self.finds_season
+        return made
+
+    def whole(self) -> SeriesData:
+        """Answer with the same series, of which all windows train that are not held back."""
+        made = SeriesData(self.table.cut(self.known), spec=self.spec, val=0, seed=self.seed)
+        made.batch_size = self.batch_size
+        return made
+
     def rest(self) -> SeriesSamples:
         """Answer with the training windows that reach into the steps that validated."""
         first = self.learnt - self.spec.horizon_steps + 1
@@ -152,6 +186,43 @@ class SeriesData(Data):
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
         return "windows"
+
+    @property
+    def caches(self) -> bool:
+        """Nothing is kept of windows: no part of a net for series is a frozen map of features."""
+        return False
+
+    @property
+    def usual_batch_size(self) -> int:
+        """Windows in a batch where nobody says otherwise."""
+        return DRAWN_BATCH_SIZE if self.draws else BATCH_SIZE
+
+    def loader(
+        self, samples: Samples, *, batch_size: int | None = None, shuffle: bool = False
+    ) -> Loader:
+        """Build a loader over windows that were prepared; shuffled ones are drawn, if `draws`."""
+        size = self.batch_size if batch_size is None else batch_size
+        size = checked_size(self.usual_batch_size if size is None else size)
+        if not (shuffle and self.draws and isinstance(samples, SeriesSamples)):
+            return super().loader(samples, batch_size=size, shuffle=shuffle)
+        trainer = self.trainer
+        sampler = DrawnWindows(
+            samples,
+            batch_size=size,
+            num_steps=EPOCH_STEPS,
+            seed=self.seed,
+            num_processes=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+        )
+        return Loader(Fetch(samples), batch_size=size, sampler=sampler, report=self.report)
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Batches of validation windows; of some of them, evenly spread, if `draws`."""
+        if self.val is None or not self.draws or self.val.input_spec is None:
+            return super().val_dataloader()
+        watched = self.val.part(slice(None, None, -(-len(self.val) // MOST_WATCHED)))
+        watched.prepare(self.val.input_spec)
+        return self.loader(watched, batch_size=BATCH_SIZE)
 
     # Sources.
 
@@ -344,6 +415,70 @@ class SeriesData(Data):
         roles = Roles(None, ("value",), "series")
         spec = _spec(table, horizon, roles)
         data = cls(table, spec=spec, val=val, test=test, report=report, seed=seed)
+        _tell(data, roles, given_season=season)
+        return data
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,  # Any: whatever answers with entries; see Args
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: str = "target",
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+    ) -> Self:
+        """Read a dataset with one entry a series, of GluonTS, Hugging Face, torch or a list.
+
+        Args:
+            dataset: Entries are dicts with values, a first time or all times, and a name; or arrays
+                (T,) without times.
+            horizon: How many steps are to be forecast.
+            time: The field of the first time, or of a time for each value; None for ``start`` or
+                ``timestamp``, whichever there is.
+            target: The field of the values: (T,), or (C, T) for C series.
+            series: The field of the name; None for ``item_id``, ``id``, ``unique_id`` or
+                ``series_id``.
+            frequency: The grid of time; needed with a first time that does not carry it, as a
+                pandas Period does.
+            season: See `from_csv`, like all below.
+            duplicates: See there.
+            val: See there.
+            test: See there.
+            seed: See there.
+
+        Raises:
+            DataError: An entry lacks a field, or has one that cannot be read.
+            NoDataError: There are no entries.
+            InvalidValueError: The frequency is needed.
+
+        Example:
+            >>> entries = [{"item_id": "a", "start": "2024-01-01", "target": [3.0, 1.0, 2.0] * 20}]
+            >>> data = SeriesData.from_dataset(entries, horizon=3, frequency="D", season=3)
+            >>> data.table.ids, str(data.table.last[0])[:10]
+            (('a',), '2024-02-29')
+        """
+        roles, rows, grid = rows_of_dataset(
+            dataset, time=time, target=target, series=series, frequency=frequency
+        )
+        report = Report()
+        table = build_table(
+            rows,
+            frequency=grid,
+            season=season,
+            duplicates=duplicates,
+            held_back=test,
+            report=report,
+        )
+        spec = _spec(table, horizon, roles)
+        data = cls(table, spec=spec, val=val, test=test, report=report, seed=seed)
+        data.finds_season = season is None
         _tell(data, roles, given_season=season)
         return data
 

@@ -10,7 +10,8 @@ import torch
 
 from ..errors import InvalidValueError
 from ..specs import SeriesSpec
-from .series_table import SeriesTable
+from .series_covariates import Covariates
+from .series_table import SeriesTable, offsets_of
 from .series_time import Array
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class BesideWindows:
             starts = table.offsets[:-1][origins.series] + origins.steps
             strips["past_covariates"] = (buffer, torch.from_numpy(starts), context)
         if "future" in wanted:
-            # Windows whose horizon reaches beyond what is known go on into the room behind.
-            buffer = _strip(beside.scaled("future", spec.future), context, ahead)
-            starts = beside.offsets[:-1][origins.series] + origins.steps
+            rows, offsets = _reaching(beside, origins, ahead)
+            buffer = _strip(beside.scaled("future", spec.future)[rows], context, 0)
+            starts = offsets[:-1][origins.series] + origins.steps
             strips["future_covariates"] = (buffer, torch.from_numpy(starts), context + ahead)
         return cls(static, strips)
 
@@ -76,6 +77,20 @@ class BesideWindows:
             windows = buffer.unfold(1, steps, 1)[:, starts[index]]  # (C, B, steps)
             batch[name] = windows.permute(1, 2, 0).contiguous()
         return batch
+
+
+def _reaching(beside: Covariates, origins: Origins, ahead: int) -> tuple[Array, Array]:
+    """Say which rows hold the futures of all series, so that every window finds all of its steps.
+
+    Where a horizon reaches beyond what is known, the last row that is known goes on.
+    """
+    counts = np.diff(beside.offsets)
+    wanted = counts.copy()
+    np.maximum.at(wanted, origins.series, origins.steps + ahead)
+    offsets = offsets_of(wanted)
+    steps = np.arange(offsets[-1]) - np.repeat(offsets[:-1], wanted)
+    rows = np.repeat(beside.offsets[:-1], wanted) + np.minimum(steps, np.repeat(counts, wanted) - 1)
+    return rows, offsets
 
 
 def _strip(rows: Array, before: int, after: int) -> Tensor:

@@ -184,6 +184,10 @@ class Covariates:
             offsets=np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64),
         )
 
+    def future_of(self, number: int) -> Array:
+        """Answer with the future ones of a series, from its first step on."""
+        return self.future[self.offsets[number] : self.offsets[number + 1]]
+
     def measured(
         self, offsets: Array, lengths: Array
     ) -> dict[CovariateKind, tuple[Covariate, ...]]:

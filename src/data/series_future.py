@@ -56,7 +56,7 @@ def with_future(
     given = None if frame is None else _read(table, frame, spec, steps, report)
     parts = []
     for number in range(len(table)):
-        own = beside.future[beside.offsets[number] : beside.offsets[number + 1]]
+        own = beside.future_of(number)
         length = int(table.lengths[number])
         ahead = np.full((steps, own.shape[1]), np.nan)
         known = own[length : length + steps]

@@ -103,6 +103,7 @@ class SeriesSamples:
     """
 
     lengths = None
+    is_quick = True
 
     def __init__(
         self,
@@ -121,6 +122,11 @@ class SeriesSamples:
         self._spec: SeriesSpec | None = None
 
     @property
+    def input_spec(self) -> SeriesSpec | None:
+        """What the backbone wants to see; None before `prepare`."""
+        return self._spec
+
+    @property
     def history(self) -> Array:
         """How many steps precede each window's target, (W,)."""
         return self.origins.steps
@@ -135,7 +141,7 @@ class SeriesSamples:
         """Windows hold their targets; there is no table of them."""
         return None
 
-    def part(self, rows: slice) -> SeriesSamples:
+    def part(self, rows: slice | Array) -> SeriesSamples:
         """Answer with some of the windows."""
         origins = Origins(self.origins.series[rows], self.origins.steps[rows])
         return SeriesSamples(
@@ -176,6 +182,10 @@ class SeriesSamples:
         self._places = torch.from_numpy(starts + self.origins.steps)
         self._history = torch.from_numpy(self.origins.steps)
         self._series = torch.from_numpy(self.origins.series)
+        levels = (
+            self.scale.center / self.scale.spread if input_spec.scaled else np.zeros(len(table))
+        )
+        self._levels = torch.from_numpy(levels.astype(np.float32))
         self._beside = BesideWindows.of(table, self.origins, input_spec, ahead=self.ahead)
 
     def _learnable(self, context: int) -> Origins:
@@ -196,10 +206,11 @@ class SeriesSamples:
 
         Returns:
             ``past`` (B, L), ``target`` and ``observed`` (B, horizon); ``history`` (how many steps
-            precede the target), ``series`` and ``index``, (B,) each. Where all there is was asked
-            for, ``past`` is flush right with zeros in front. Of covariates that the backbone uses,
-            ``static`` (B, S), ``past_covariates`` (B, L, P), and ``future_covariates`` (B, L +
-            horizon, D) over context and horizon.
+            precede the target), ``series``, ``level`` (what zero stands for, in the scale of
+            ``past``) and ``index``, (B,) each. Where all there is was asked for, ``past`` is flush
+            right with zeros in front. Of covariates that the backbone uses, ``static`` (B, S),
+            ``past_covariates`` (B, L, P), and ``future_covariates`` (B, L + horizon, D) over
+            context and horizon.
         """
         if self._spec is None:
             raise InvalidValueError("Windows were asked for before prepare() was called.")
@@ -209,6 +220,7 @@ class SeriesSamples:
             "index": index,
             "series": self._series[index],
             "history": self._history[index],
+            "level": self._levels[self._series[index]],
         }
         windows = self._buffer.unfold(0, context + self.horizon, 1)[places - context]
         batch["past"], batch["target"] = windows[:, :context], windows[:, context:]

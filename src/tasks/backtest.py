@@ -13,8 +13,9 @@ from ..data.frames import FrameKind, frame_kind, is_frame
 from ..data.report import Report
 from ..data.series import SeriesData, with_index
 from ..data.series_build import build_table
-from ..data.series_columns import read_rows, rows_of_arrays
+from ..data.series_columns import Rows, read_rows, rows_of_arrays
 from ..data.series_covariates import Wanted
+from ..data.series_entries import is_dataset, rows_of_dataset
 from ..data.series_future import with_future
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, infer_season
@@ -26,6 +27,7 @@ from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import LEVELS, Array, Scores, actual, forecast, seasonal_naive, units_at
 
 if TYPE_CHECKING:
+    from ..specs import SeriesDataSpec
     from .forecaster import Forecaster
 
 _log = logging.getLogger("mealkit")
@@ -55,28 +57,47 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
     if isinstance(inputs, SeriesData):
         task.check_data(inputs)
         return inputs.table, inputs.frame_kind
-    kind = frame_kind(inputs) or "pandas"
-    if isinstance(inputs, (str, Path)):
-        inputs = read_file(inputs)
-    dated = None if spec.time is None else spec.frequency
     report = Report()
-    if is_frame(inputs):
-        frame = with_index(inputs)
-        _, rows = read_rows(
-            frame,
-            time=spec.time,
-            target=spec.target or None,
-            series=spec.series,
-            covariates=Wanted.as_in(spec),
-            report=report,
-        )
-    else:
-        rows = rows_of_arrays(inputs, ids=None)
-        dated = None
+    rows, kind, _ = read_rows_of(spec, inputs, report)
+    dated = None if rows.times is None else spec.frequency
     table = build_table(rows, frequency=dated, season=spec.season, report=report)
     if len(report):
         _log.warning(f"{report}")
     return table, kind
+
+
+def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Rows, FrameKind, Any]:
+    """Read rows by the columns that were learnt from.
+
+    Any: a path, a data frame or arrays; the last of the answers is the frame, or None.
+
+    Raises:
+        DataError: The inputs lack a column.
+    """
+    kind = frame_kind(inputs) or "pandas"
+    if isinstance(inputs, (str, Path)):
+        inputs = read_file(inputs)
+    if is_dataset(inputs):
+        _, rows, _ = rows_of_dataset(
+            inputs,
+            time=spec.time,
+            target=spec.target[0] if spec.target else "target",
+            series=spec.series,
+            frequency=spec.frequency,
+        )
+        return rows, kind, None
+    if not is_frame(inputs):
+        return rows_of_arrays(inputs, ids=None), kind, None
+    frame = with_index(inputs)
+    _, rows = read_rows(
+        frame,
+        time=spec.time,
+        target=spec.target or None,
+        series=spec.series,
+        covariates=Wanted.as_in(spec),
+        report=report,
+    )
+    return rows, kind, frame
 
 
 def read_future(task: Forecaster, table: SeriesTable, future: Any, *, steps: int) -> SeriesTable:
@@ -128,9 +149,22 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
 
 
 def backtest(
-    task: Forecaster, data: SeriesData | None, *, windows: int, step: int | None
+    task: Forecaster,
+    data: SeriesData | None,
+    *,
+    windows: int,
+    step: int | None,
+    warns: bool = True,
 ) -> ForecastEvaluation:
-    """Fit a copy to the past and score it; see `Forecaster.backtest`."""
+    """Fit a copy to the past and score it; see `Forecaster.backtest`.
+
+    Args:
+        task: What is asked.
+        data: See `Forecaster.backtest`, like all below.
+        windows: See there.
+        step: See there.
+        warns: Whether a model that loses to the seasonal naive method is warned of.
+    """
     series = task.data if data is None else data
     if series is None:
         raise NoDataError("This task has no data to go back in. Pass them: task.backtest(data).")
@@ -155,14 +189,14 @@ def backtest(
     spec = replace(series.spec, season=past.season)
     known = SeriesData(past, spec=spec, seed=series.seed)
     fresh = task.fresh(known)
-    fresh.finetune()
+    fresh.finetune(**task.fitting)
     samples = _windows_after(series, known, np.flatnonzero(long), first, stride)
     if missing[long].any():
         _log.warning(
             f"{int((missing[long] > 0).sum()):,} series are too short for {windows} windows and "
             "are scored on fewer."
         )
-    return _score(fresh, samples)
+    return _score(fresh, samples, warns=warns)
 
 
 def _windows_after(
@@ -182,7 +216,7 @@ def _step(step: int | None, horizon: int) -> int:
     return horizon if step is None else step
 
 
-def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
+def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> ForecastEvaluation:
     """Forecast windows, and score the model beside the seasonal naive method."""
     season, horizon, table = task.spec.season, task.spec.horizon_steps, samples.table
     mean, model = forecast(task.net, samples, horizon=horizon)
@@ -222,7 +256,8 @@ def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
         ),
         actual=actual(samples),
     )
-    _warn_of_loss(evaluation)
+    if warns:
+        _warn_of_loss(evaluation)
     return evaluation
 
 

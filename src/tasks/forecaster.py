@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor, nn
 
-from ..backbones import Backbone, create
+from ..backbones import Backbone, create, rebuild
 from ..backbones.series_base import SeriesBackbone
 from ..data.frames import FrameKind
 from ..data.module import Data
@@ -25,33 +29,43 @@ from ..data.series_table import SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
 from ..specs import DataSpec, SeriesDataSpec
 from .backtest import backtest, evaluate, read_future, read_table
+from .decomposition import Decomposition, decompose
 from .error_quantiles import ErrorQuantiles
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import forecast, samples_at, seasonal_naive, units_at, units_of
+from .leaderboard import Leaderboard, compare
 from .memory import Memory
 from .record import Recorder
+from .residuals import Anomalies, Residuals, find_anomalies, find_residuals
 from .results import History
 from .runs import Run
+from .series_task import SeriesTask, objective_of, warn_of_unused
 from .settling import settle
-from .solved import SolvedTask, objective_of, warn_of_unused
 from .strategies import Strategy
-from .training import Training, refuse_beside_trainer
-
-if TYPE_CHECKING:
-    pass
+from .training import Training, fit_quietly, refuse_beside_trainer
+from .updating import update
 
 _log = logging.getLogger("mealkit")
+
+EPOCHS = 10
+"""Epochs of 100 steps in which a net is trained where nobody says how many: 1,000 steps, after
+which the tiny nets here gain nothing; see the page on forecasting."""
+
+WEIGHT_DECAY = 0.01
+"""Of AdamW where no `Training` is given; as in the runs that the page on forecasting measures."""
 
 NUM_SHOWN = 4
 """Horizons of the past that pictures show and saved tasks keep, at least."""
 
 
-class Forecaster(SolvedTask):
+class Forecaster(SeriesTask):
     """Forecast numbers over time, with intervals, always beside the seasonal naive method.
 
     Args:
-        backbone: A name from ``mealkit.backbones.find(kind="series")``; None to let validation
-            windows decide between ``ridge`` and the naive methods.
+        backbone: A name from ``mealkit.backbones.find(kind="series")``; a module from windows
+            (B, L) to forecasts (B, horizon), which sees each window minus its last value over its
+            standard deviation; None to let validation windows decide between ``ridge`` and the
+            naive methods.
         horizon: How many steps are to be forecast.
         season: Steps of the season, 1 where there is none.
         context: How many steps a method that sees windows sees; None for a choice by the data.
@@ -71,7 +85,7 @@ class Forecaster(SolvedTask):
 
     def __init__(
         self,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
         *,
         horizon: int,
         season: int = 1,
@@ -80,7 +94,7 @@ class Forecaster(SolvedTask):
         self.__build(backbone, SeriesDataSpec(horizon_steps=horizon, season=season), context)
 
     def __build(
-        self, backbone: str | Backbone | None, spec: SeriesDataSpec, context: int | None
+        self, backbone: str | Path | nn.Module | None, spec: SeriesDataSpec, context: int | None
     ) -> None:
         seen = None if context is None else {"context_steps": context}
         net = create(backbone or "ridge", spec, preprocessing=seen)
@@ -95,6 +109,12 @@ class Forecaster(SolvedTask):
         super().__init__(backbone=net, head=nn.ModuleDict(calibrations), spec=spec, context=context)
         self.memory = Memory()
         self.chooses = backbone is None
+        self._is_fresh = isinstance(backbone, str)  # a net of ours that has not been fitted yet
+        self._initial: dict[str, Tensor] | None = None  # of the net, before it was ever fitted
+        self._start: dict[str, Tensor] = {}  # of the net, before the last fit
+        self._was_pretrained = False
+        self._refits = False
+        self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
         self._context = context
         self._frame_kind: FrameKind = "pandas"
 
@@ -118,7 +138,7 @@ class Forecaster(SolvedTask):
         val: int | None = None,
         test: int = 0,
         seed: int = 0,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
         context: int | None = None,
     ) -> Self:
         """Make a task from a CSV table (or one with tabs: .tsv) of dates and numbers.
@@ -161,7 +181,7 @@ class Forecaster(SolvedTask):
         val: int | None = None,
         test: int = 0,
         seed: int = 0,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
         context: int | None = None,
     ) -> Self:
         """Make a task from a parquet table of dates and numbers (needs ``mealkit[parquet]``).
@@ -204,7 +224,7 @@ class Forecaster(SolvedTask):
         val: int | None = None,
         test: int = 0,
         seed: int = 0,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
         context: int | None = None,
     ) -> Self:
         """Make a task from a data frame of dates and numbers, pandas or polars.
@@ -240,7 +260,7 @@ class Forecaster(SolvedTask):
         val: int | None = None,
         test: int = 0,
         seed: int = 0,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
         context: int | None = None,
     ) -> Self:
         """Make a task from series in memory, without times.
@@ -253,11 +273,48 @@ class Forecaster(SolvedTask):
         return cls.from_data(data, backbone=backbone, context=context)
 
     @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,  # Any: whatever answers with entries
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: str = "target",
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+        backbone: str | Path | nn.Module | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from a dataset with one entry a series: GluonTS, Hugging Face, torch, a list.
+
+        See `SeriesData.from_dataset` for the source and `Forecaster` for the model.
+        """
+        data = SeriesData.from_dataset(
+            dataset,
+            horizon=horizon,
+            time=time,
+            target=target,
+            series=series,
+            frequency=frequency,
+            season=season,
+            duplicates=duplicates,
+            val=val,
+            test=test,
+            seed=seed,
+        )
+        return cls.from_data(data, backbone=backbone, context=context)
+
+    @classmethod
     def from_data(
         cls,
         data: SeriesData,
         *,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
         context: int | None = None,
     ) -> Self:
         """Make a task from series that are read already."""
@@ -288,12 +345,21 @@ class Forecaster(SolvedTask):
         """Keep the ends of the series, up to what is held back."""
         known = data.table.cut(data.known)
         units = units_of(known, self.spec.season, known.lengths)
+        self.keep(known, units, data.scale_of(known.ids))
+
+    def keep(self, table: SeriesTable, units: np.ndarray[Any, Any], scale: Scale) -> None:
+        """Keep the ends of series, as far as forecasts and pictures need them.
+
+        Args:
+            table: The series, up to what is known.
+            units: The size of each series' errors, (N,).
+            scale: How each was scaled when it was learnt from; NaN where it was not.
+        """
         steps = self.net.input_spec.context_steps
         if steps:
             horizon, season = self.spec.horizon_steps, self.spec.season
             steps = max(steps, NUM_SHOWN * horizon, horizon + 3 * season)
-        scale = data.scale_of(known.ids)
-        self.memory = Memory.of(known, units, steps=steps, scale=scale)
+        self.memory = Memory.of(table, units, steps=steps, scale=scale)
 
     def use(self, name: str) -> None:
         """Take another backbone in place of the one that lost to it."""
@@ -320,35 +386,47 @@ class Forecaster(SolvedTask):
         callbacks: Sequence[pl.Callback] = (),
         refit: bool = True,
     ) -> History:
-        """Fit to series: solve, choose and calibrate on validation windows.
+        """Fit to series: solve or train, choose and calibrate on validation windows.
+
+        What is trained step by step draws windows: an epoch is 100 batches. The epoch with the
+        lowest loss on validation windows is kept, intervals are calibrated there, and then a net
+        with the same start learns for as many epochs from all windows, those that validated too.
+        A second call goes on from the current weights. What is solved in closed form takes
+        ``batch_size`` and what follows ``training``, and refuses the others.
 
         Args:
             data: What to learn from; None for the data this task was made from.
-            epochs: Nothing here is trained in epochs; like ``strategy``, ``lr``, ``resume``,
-                ``precision`` and ``training`` an error when given, and so is
-                ``batch_size="auto"``.
-            strategy: See ``epochs``.
-            lr: See ``epochs``.
-            batch_size: Windows added up at a time; None for the data's own.
+            epochs: How often 100 batches are drawn; None for `EPOCHS`.
+            strategy: Which part of the backbone trains when; None for ``full``. The last layer
+                trains in each.
+            lr: Peak learning rate; None for the backbone's own, ``"auto"`` to look for it.
+            batch_size: Windows of a batch; None for the data's own, else 256 to train a net and
+                1,024 to add sums up. ``"auto"`` as in `Task.finetune`, for nets.
             run: Folder for settings, history and the saved task. Never overwritten.
-            resume: See ``epochs``: a fit that was stopped is fitted again.
-            precision: See ``epochs``; series run in fp32.
-            training: See ``epochs``.
-            trainer: Your own Trainer, in place of ours.
+            resume: Whether a run of a net that was stopped goes on; what is solved is solved again.
+            precision: Series run in fp32: an error unless None or ``"32-true"``.
+            training: The settings changed once in a while. A time limit holds for each of the two
+                times that a net learns.
+            trainer: Your own Trainer, in place of ours; a net is then fitted once.
             logger: Added to our Trainer.
             callbacks: Added to our Trainer.
             refit: Whether the values that validated are learnt from at last.
 
         Returns:
-            One row, with the error of validation; none where nothing had to be learnt.
+            One row per epoch, with the loss of validation; none where nothing had to be learnt.
 
         Raises:
             NoDataError: There is nothing to learn from.
+            DataError: No series is long enough for a window.
             InvalidValueError: Arguments contradict each other or the data.
+            RunError: The run folder is in use, or its run was made with other settings or data.
         """
-        num_rows = _number(batch_size)
-        _refuse_training(epochs, strategy, lr, resume or None, precision, training)
-        if run is not None and not (self.net.solved or self.chooses):
+        if precision not in (None, "32-true"):
+            raise InvalidValueError(f"precision={precision!r}: series run in fp32. Leave it out.")
+        trains = self.net.trained and not self.chooses
+        if not trains:
+            _refuse_training(epochs, strategy, lr, resume or None, training)
+        if run is not None and not (self.net.solved or self.chooses or trains):
             raise InvalidValueError(
                 f"run= records how a model was fitted, and {self.model!r} has nothing to fit. "
                 "Leave it out, and use task.save()."
@@ -358,6 +436,77 @@ class Forecaster(SolvedTask):
         series = self._resolve_data(data)
         if not isinstance(series, SeriesData) or series.train is None:
             raise NoDataError("Expected series to learn from.")
+        self.fitting = {"batch_size": batch_size, "refit": refit}
+        if trains:
+            training = training or Training(weight_decay=WEIGHT_DECAY)
+            how = {"epochs": epochs, "strategy": strategy, "lr": lr, "training": training}
+            self.fitting |= how
+            self._begin_training(series, training)
+            self._refits = refit and trainer is None
+            return super().finetune(
+                series,
+                epochs=EPOCHS if epochs is None and trainer is None else epochs,
+                strategy=strategy,
+                lr=lr,
+                batch_size=batch_size,
+                run=run,
+                resume=resume,
+                training=training,
+                trainer=trainer,
+                logger=logger,
+                callbacks=callbacks,
+            )
+        return self._solve_all(series, run, _number(batch_size), trainer, logger, callbacks, refit)
+
+    def _begin_training(self, data: SeriesData, training: Training) -> None:
+        """Start from weights that the seed decides, where nobody brought others."""
+        net = self.net
+        if self._is_fresh and not net.pretrained:
+            with isolate_rng():
+                torch.manual_seed(training.seed)
+                self.backbone = rebuild(net.config, net.input_spec, pretrained=False)
+        self._is_fresh = False
+        data.prepare(self.input_spec)
+        if not len(data.train):
+            self._without_windows(data)
+        self._start, self._was_pretrained = _copy(self.net), self.net.pretrained
+        if self._initial is None:
+            self._initial = self._start
+
+    def conclude(self, data: Data, batch_size: int | None) -> None:
+        """Let a net with the same start learn from what validated, too."""
+        if not (self._refits and isinstance(data, SeriesData) and data.val is not None):
+            return
+        if self.best_epoch is None:
+            return
+        epochs, plan = self.best_epoch + 1, self.plan
+        self.net.load_state_dict(self._start)
+        self.net.pretrained = self._was_pretrained
+        self.plan = replace(plan, training=replace(plan.training, patience=None))
+        _log.info(f"Learning again, from what validated as well: {epochs} epochs from the start.")
+        fit = fit_quietly(
+            epochs=epochs,
+            precision="32-true",
+            training=self.plan.training,
+            logger=None,
+            callbacks=[],
+        )
+        self._adds = True
+        try:
+            self._fit(fit, data.whole(), epochs, batch_size, None)
+        finally:
+            self._adds, self.plan = False, plan
+
+    def _solve_all(
+        self,
+        series: SeriesData,
+        run: str | Path | None,
+        batch_size: int | None,
+        trainer: pl.Trainer | None,
+        logger: Logger | None,
+        callbacks: Sequence[pl.Callback],
+        refit: bool,
+    ) -> History:
         begun = self._run_folder(run, trainer)
         self._begin(series)
         recorder = Recorder()
@@ -366,9 +515,9 @@ class Forecaster(SolvedTask):
             own: list[pl.Callback] = [recorder]
             if begun is not None:
                 own += begun.callbacks(task=self, data=series, recorder=recorder)
-            self._fit_once(series, num_rows, trainer, logger, [*own, *callbacks])
+            self._fit_once(series, batch_size, trainer, logger, [*own, *callbacks])
             if refit and self.net.solved and len(series.rest()):
-                self._fit_rest(series, num_rows)
+                self._fit_rest(series, batch_size)
         else:
             self._without_windows(series)
             self._settle(series)
@@ -393,7 +542,7 @@ class Forecaster(SolvedTask):
             self.objective = objective_of(self.net, self._context)
 
     def _without_windows(self, data: SeriesData) -> None:
-        if not self.net.solved:
+        if not (self.net.solved or self.net.trained):
             return
         context, horizon = self.net.needs_steps, self.spec.horizon_steps
         if not self.chooses:
@@ -479,11 +628,29 @@ class Forecaster(SolvedTask):
 
     def fresh(self, data: SeriesData) -> Self:
         """Answer with a task that has learnt nothing yet and is asked the same of other data."""
+        if self.net.trained and not self.chooses:
+            return type(self).from_data(data, backbone=self._untrained())
         name = None if self.chooses else self.model
         context = self._context
         if context is None and not self.chooses and self.net.solved:
             context = self.net.input_spec.context_steps
         return type(self).from_data(data, backbone=name, context=context)
+
+    def _untrained(self) -> SeriesBackbone:
+        net = self.net
+        if self._initial is not None or self._is_fresh:
+            again = deepcopy(net)
+            again.load_state_dict(self._initial or net.state_dict())
+            return again
+        if net.config["name"] is None:
+            raise InvalidValueError(
+                "This task was loaded with a module of yours, whose weights from before it was "
+                "trained are not known. Make a new task from the data and the untrained module."
+            )
+        made = rebuild(net.config, net.input_spec, pretrained=False)
+        if not isinstance(made, SeriesBackbone):
+            raise InvalidValueError(f"Expected a backbone for series, got {made}.")
+        return made
 
     def calibration(self, name: str) -> ErrorQuantiles:
         """Answer with what says how far off the ``"model"`` or the ``"naive"`` method is."""
@@ -540,6 +707,113 @@ class Forecaster(SolvedTask):
         """
         return backtest(self, data, windows=windows, step=step)
 
+    def leaderboard(
+        self,
+        models: Sequence[str] | None = None,
+        *,
+        data: SeriesData | None = None,
+        windows: int = 5,
+        step: int | None = None,
+    ) -> Leaderboard:
+        """Test several models on the same windows of the past, like `backtest`; the best first.
+
+        This task's own model and the seasonal naive method are always among them.
+
+        Args:
+            models: Names of backbones; None for the naive methods, ``theta`` and ``ridge``.
+            data: See `backtest`, like all below.
+            windows: How many forecasts of each series.
+            step: Steps from one to the next; None for the horizon.
+
+        Raises:
+            UnknownNameError: There is no such backbone.
+            NoDataError: There are no series that are long enough.
+        """
+        return compare(self, models, data, windows=windows, step=step)
+
+    def residuals(
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        step: int = 1,
+        last: int | None = None,
+    ) -> Residuals:
+        """Forecast values that are known, each from what precedes it, and compare.
+
+        No value reaches its own forecast; but the weights of a model have seen those that it was
+        fitted to.
+
+        Args:
+            data: What to look back on, as the inputs of `predict`; None for the data this task was
+                made from, or what a loaded task keeps.
+            step: How many steps are forecast at a time, from the values before the first of them.
+            last: How many steps at the end of each series; None for all before which there is
+                enough to forecast from.
+
+        Raises:
+            NoDataError: No series is long enough.
+        """
+        return find_residuals(self, data, step=step, last=last)
+
+    def anomalies(
+        self,
+        data: Any = None,  # Any: see `residuals`
+        *,
+        level: float = 99,
+        step: int = 1,
+        last: int | None = None,
+    ) -> Anomalies:
+        """Say which values lie outside of the interval that was forecast for them.
+
+        Args:
+            data: See `residuals`, like ``step`` and ``last``.
+            level: Of the interval, in percent: of usual values 100 - level % lie outside, as far
+                as the coverage goes that `finetune` measures and says.
+            step: With 1, a level that stays shifted is flagged once; with the horizon, as long as
+                forecasts from before the shift reach.
+            last: How many steps at the end of each series.
+
+        Raises:
+            NoDataError: No series is long enough.
+        """
+        return find_anomalies(self, data, level=level, step=step, last=last)
+
+    def decompose(self, inputs: Any = None, *, future: Any = None) -> Decomposition:
+        """Take forecasts apart into what they are the sum of.
+
+        A linear model forecasts trend, season and rest of the past one by one, which add up to its
+        forecast; ``nbeats`` adds up the answers of its stacks.
+
+        Args:
+            inputs: As in `predict`.
+            future: As in `predict`.
+
+        Raises:
+            InvalidValueError: The model is of another kind.
+        """
+        return decompose(self, inputs, future)
+
+    def update(self, new: Any) -> Self:  # Any: see Args
+        """Take up new rows behind the series that the task keeps, and go on from them.
+
+        Nothing is fitted again: the model, its intervals and the usual size of each series' errors
+        stay, and intervals still widen in restless times, since the latest errors count. What has
+        no size yet, a new series, gets it from its own values. The data this task was made from
+        grow as well, so that the next `finetune` learns from the new rows.
+
+        Args:
+            new: A table (path or data frame) with the columns that were learnt from and rows that
+                are later than what is known, or arrays as in `from_arrays` where there are no
+                times. Names that are not known are new series.
+
+        Raises:
+            NoDataError: The task keeps no series, or the rows hold no number.
+            DataError: Rows are doubled, not later than what is known, or off the grid; or there is
+                a column that the task was not fitted with.
+        """
+        update(self, new)
+        return self
+
     def save(self, folder: str | Path, *, history: bool = True) -> Path:
         """Write the task to a folder: ``task.json`` and ``model.safetensors``, no pickle.
 
@@ -559,6 +833,12 @@ class Forecaster(SolvedTask):
         finally:
             self.memory = kept
 
+    def take_settings(self, settings: Mapping[str, Any]) -> None:  # Any: plain JSON values
+        """Make room for what a finished run calibrated and remembered."""
+        for name, values in settings["calibrations"].items():
+            self.head[name] = ErrorQuantiles.from_settings(values)
+        self.memory = Memory.from_settings(settings["memory"])
+
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
         return {
@@ -576,9 +856,7 @@ class Forecaster(SolvedTask):
         task = cls.__new__(cls)
         task.__build(backbone, spec, None)
         task._context, task.chooses = settings["context"], settings["chooses"]
-        for name, values in settings["calibrations"].items():
-            task.head[name] = ErrorQuantiles.from_settings(values)
-        task.memory = Memory.from_settings(settings["memory"])
+        task.take_settings(settings)
         return task
 
 
@@ -591,11 +869,15 @@ def _number(batch_size: int | str | None) -> int | None:
     return batch_size
 
 
+def _copy(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
 def _refuse_training(*given: object) -> None:
-    names = ("epochs", "strategy", "lr", "resume", "precision", "training")
+    names = ("epochs", "strategy", "lr", "resume", "training")
     found = [f"{n}=" for n, value in zip(names, given, strict=True) if value is not None]
     if found:
         raise InvalidValueError(
-            f"{', '.join(found)}: the backbones for series are solved in one pass in fp32, so this "
-            "would change nothing. Leave it out."
+            f"{', '.join(found)}: this backbone is solved in one pass or has nothing to learn, so "
+            "that would change nothing. Leave it out, or name a backbone that is trained."
         )

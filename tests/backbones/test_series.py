@@ -13,6 +13,7 @@ from mealkit.errors import BackboneError, InvalidValueError, UnknownNameError
 from mealkit.specs import COVARIATES, Covariate, SeriesDataSpec, SeriesSpec
 
 NAMES = backbones.find(kind="series")
+NETS = ["dlinear", "nlinear", "resmlp"]
 DATA = SeriesDataSpec(horizon_steps=4, season=3)
 
 
@@ -32,7 +33,9 @@ def ask(net, series, horizon: int = 4) -> list[float]:
 
 
 def test_these_are_known():
-    assert {"drift", "naive", "naive2", "ridge", "seasonal-naive", "theta"} == set(NAMES)
+    others = {"drift", "naive", "naive2", "ridge", "seasonal-naive", "theta"}
+    assert others | set(NETS) == set(NAMES)
+    assert [name for name in NAMES if make(name).trained] == NETS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,15 +81,20 @@ def test_rows_of_a_batch_do_not_touch_each_other(name):
 def test_pretrained_weights_and_options_are_refused(name):
     with pytest.raises(BackboneError, match="has no pretrained weights"):
         backbones.create(name, DATA, pretrained=True)
-    with pytest.raises(BackboneError, match="takes no options"):
-        backbones.create(name, DATA, options={"depth": 3})
+    error, words = (
+        (UnknownNameError, f"no option of '{name}' 'dept'")
+        if name in NETS
+        else (BackboneError, "takes no options")
+    )
+    with pytest.raises(error, match=words):
+        backbones.create(name, DATA, options={"dept": 3})
 
 
 def test_what_is_no_backbone_for_series_is_refused():
     with pytest.raises(UnknownNameError, match="Did you mean 'ridge'"):
         make("rigde")
-    with pytest.raises(BackboneError, match="trained step by step"):
-        backbones.create(torch.nn.LSTM(1, 2), DATA)
+    with pytest.raises(BackboneError, match="context_steps can be changed"):
+        backbones.create("nlinear", DATA, preprocessing={"horizon_steps": 3})
     with pytest.raises(BackboneError, match="only the context_steps"):
         backbones.create("naive", DATA, preprocessing={"context_steps": 3})
     with pytest.raises(InvalidValueError, match="context_steps=0"):
