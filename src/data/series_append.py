@@ -67,24 +67,25 @@ def _beside(
     places = [{id: n for n, id in enumerate(each.ids)} for each in (table, new)]
     static, past, future = [], [], []
     for number, id in enumerate(joint.ids):
-        length, (first, second) = int(joint.lengths[number]), (each.get(id) for each in places)
-        if second is None:
+        length, (first, second) = int(joint.lengths[number]), (each.get(id, -1) for each in places)
+        if second < 0:
             static.append(old.static[first])
             past.append(old.past[table.offsets[first] : table.offsets[first + 1]])
             future.append(old.future_of(first))
             continue
-        static.append(late.static[second] if first is None else old.static[first])
+        static.append(late.static[second] if first < 0 else old.static[first])
         behind = late.past[new.offsets[second] : new.offsets[second + 1]]
         ahead = late.future_of(second)
         start = length - len(behind)
         steps = np.full((length, behind.shape[1]), np.nan)
-        further = np.full((start + len(ahead), ahead.shape[1]), np.nan)
-        if first is not None:
+        known = old.future_of(first) if first >= 0 else ahead[:0]
+        reach = max(start + len(ahead), len(known))
+        further = np.full((reach, ahead.shape[1]), np.nan)
+        further[: len(known)] = known
+        if first >= 0:
             own = old.past[table.offsets[first] : table.offsets[first + 1]]
             steps[: len(own)] = own
-            known = old.future_of(first)[:start]
-            further[: len(known)] = known
-        steps[start:], further[start:] = behind, ahead
+        steps[start:], further[start : start + len(ahead)] = behind, ahead
         past.append(filled_forward(id, steps, named["past"], report))
         future.append(filled_forward(id, further, named["future"], report))
     return Covariates(

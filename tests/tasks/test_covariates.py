@@ -179,6 +179,28 @@ def test_a_backbone_that_uses_all_says_nothing(caplog):
     assert "cannot use" not in caplog.text
 
 
+def test_new_rows_bring_their_covariates():
+    frame = shops()
+    known, truth = split(frame)
+    task = fitted(split(known)[0], backbone="ridge")
+    whole = task.predict(known, future=of_future(truth))
+    task.update(split(known)[1])
+    assert np.allclose(task.predict(future=of_future(truth)).mean, whole.mean)
+
+
+def test_what_covariates_add_is_a_part_of_a_forecast():
+    known, truth = split(shops())
+    task = fitted(known, backbone="ridge")
+    parts = task.decompose(future=of_future(truth))
+    mean = task.predict(future=of_future(truth)).mean
+    assert list(parts.parts) == ["trend", "season", "rest", "covariates"]
+    assert np.allclose(sum(parts.parts.values()), mean)
+    flat = of_future(truth).assign(promo=0, price=10.0)
+    less = mean - task.predict(future=flat).mean
+    change = parts.parts["covariates"] - task.decompose(future=flat).parts["covariates"]
+    assert np.allclose(change, less)
+
+
 # Leaks.
 
 
