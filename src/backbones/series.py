@@ -11,15 +11,19 @@ import torch
 from torch import nn
 
 from ..errors import BackboneError, InvalidValueError
-from ..specs import CovariateKind, InputSpec, SeriesDataSpec, SeriesSpec
+from ..specs import Covariate, CovariateKind, InputSpec, SeriesDataSpec, SeriesSpec
 from .registered import take_module
 from .registry import PROVIDERS, BackboneInfo, Request
+from .series_attention import ITransformer
 from .series_base import SeriesBackbone
 from .series_baselines import Drift, Naive, Naive2, SeasonalNaive, Theta
 from .series_linear import DLinear, NLinear
+from .series_mixers import TiDE, TSMixer
 from .series_mlp import ResMLP
 from .series_net import WINDOW, WindowNet, build_net, check_fits, options_of, wrap_module
+from .series_recurrent import DeepAR
 from .series_ridge import Ridge
+from .series_stacks import NBeats, NHiTS
 from .weights import Weights, load
 
 Config = Mapping[str, Any]  # Any: plain JSON values
@@ -56,6 +60,12 @@ _NETS: dict[str, type[WindowNet]] = {
     "nlinear": NLinear,
     "dlinear": DLinear,
     "resmlp": ResMLP,
+    "nbeats": NBeats,
+    "nhits": NHiTS,
+    "tide": TiDE,
+    "tsmixer": TSMixer,
+    "itransformer": ITransformer,
+    "deepar": DeepAR,
 }
 
 
@@ -133,8 +143,9 @@ class SeriesProvider:
         if request.options:
             raise BackboneError(f"{name!r} takes no options, got {dict(request.options)}.")
         entry = _TABLE[name]
+        usable = entry.build.covariates
         if entry.context == "window":
-            spec = _window(data, request.preprocessing, entry.build.covariates)
+            spec = _window(data, request.preprocessing, usable)
             return entry.build(input_spec=spec, config=config)
         if request.preprocessing:
             raise BackboneError(
@@ -146,6 +157,7 @@ class SeriesProvider:
             context_steps=steps[entry.context],
             horizon_steps=data.horizon_steps,
             scaled=entry.scaled,
+            **_used(data, usable),
         )
         return entry.build(input_spec=spec, config=config)
 
@@ -203,15 +215,24 @@ def _series(request: Request) -> SeriesDataSpec:
     return request.data
 
 
+def _used(
+    data: SeriesDataSpec, usable: frozenset[CovariateKind]
+) -> dict[CovariateKind, tuple[Covariate, ...]]:
+    return {kind: several for kind, several in data.covariates.items() if kind in usable}
+
+
 def _window(
     data: SeriesDataSpec,
     preprocessing: Mapping[str, object] | None,
     usable: frozenset[CovariateKind],
 ) -> SeriesSpec:
     """Say what a method that sees windows wants to see."""
-    spec = SeriesSpec(context_steps=default_context(data), horizon_steps=data.horizon_steps)
-    used = {kind: several for kind, several in data.covariates.items() if kind in usable}
-    spec = spec.replace(preprocessing or {}).replace_covariates(used)
+    spec = SeriesSpec(
+        context_steps=default_context(data),
+        horizon_steps=data.horizon_steps,
+        **_used(data, usable),
+    )
+    spec = spec.replace(preprocessing or {})
     if spec.context_steps < 1:
         raise InvalidValueError("context_steps=0: expected at least 1 step of context.")
     if spec.horizon_steps != data.horizon_steps or not spec.scaled:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import BackboneError, InvalidValueError, unknown_name
-from ..specs import CovariateKind, SeriesDataSpec, SeriesSpec
+from ..specs import COVARIATES, CovariateKind, SeriesDataSpec, SeriesSpec
 from .base import Block
 from .blocks import make_blocks, partition
-from .series_base import SeriesBackbone, roll_out
+from .series_base import ENTRIES, SeriesBackbone, roll_out
 from .sources import NET, title
 
 Options = Mapping[str, Any]  # Any: plain JSON values, of the types of the defaults
@@ -86,11 +86,17 @@ class WindowShape:
         context: Steps that it sees, L.
         horizon: Steps that it forecasts, H.
         season: Steps of the season, 1 where there is none.
+        static: Static covariates, S.
+        past: Covariates of the past alone, P.
+        future: Covariates that are known ahead, D.
     """
 
     context: int
     horizon: int
     season: int
+    static: int = 0
+    past: int = 0
+    future: int = 0
 
 
 class SeriesNet(SeriesBackbone):
@@ -124,7 +130,8 @@ class SeriesNet(SeriesBackbone):
         options = config["options"]
         self.center, self.spread = str(options["center"]), str(options["spread"])
         self.loss_name = str(options["loss"])
-        self.inputs = ("past", "level") if self.spread == "level" else ("past",)
+        if self.spread == "level":
+            self.inputs = ("past", "level", *self.inputs[1:])
 
     @property
     def default_lr(self) -> float:
@@ -136,8 +143,54 @@ class SeriesNet(SeriesBackbone):
         if horizon > self.horizon_steps:
             return roll_out(self, tensors, horizon)
         center, units = self.units(*tensors)
-        answer: Tensor = self.net(_scaled(tensors[0], center, units))
+        answer: Tensor = self.net(_scaled(tensors[0], center, units), *self._known(tensors))
         return _back(answer, center, units)[:, :horizon]
+
+    def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Say what forecasts are the sum of, (B, horizon_steps) each, by name.
+
+        ``level`` is what the windows are relative to.
+
+        Raises:
+            BackboneError: The net's forecasts have no parts.
+        """
+        if not (isinstance(self.net, WindowNet) and self.net.splits):
+            raise BackboneError(f"The forecasts of {self.name!r} have no parts: use 'nbeats'.")
+        center, units = self.units(*tensors)
+        parts = self.net.parts(_scaled(tensors[0], center, units))
+        level = {"level": center.expand(-1, self.horizon_steps)}
+        return level | {name: units * part for name, part in parts.items()}
+
+    def draw(self, *tensors: Tensor, count: int, horizon: int, seed: int = 0) -> Tensor:
+        """Draw paths of the future from the net's own distribution, (count, B, horizon).
+
+        They are not calibrated, unlike the intervals of `Forecaster.predict`.
+
+        Raises:
+            BackboneError: The net has no distribution.
+        """
+        if not (isinstance(self.net, WindowNet) and self.net.has_distribution):
+            raise BackboneError(f"{self.name!r} has no distribution to draw from: use 'deepar'.")
+        center, units = self.units(*tensors)
+        past = _scaled(tensors[0], center, units)
+        generator = torch.Generator(past.device).manual_seed(seed)
+        with torch.no_grad():
+            drawn = [
+                self.net.draw(past, horizon=horizon, generator=generator) for _ in range(count)
+            ]
+        return torch.stack([_back(path, center, units) for path in drawn])
+
+    def _known(self, tensors: Sequence[Tensor]) -> tuple[dict[CovariateKind, Tensor], ...]:
+        """Answer with what the net takes behind a window: covariates, where there are any."""
+        kinds = self.input_spec.covariates
+        if not kinds:
+            return ()
+        entries = self.named(tensors)
+        known = {kind: entries[ENTRIES[kind]] for kind in kinds}
+        if "future" in known:
+            steps = self.input_spec.context_steps + self.horizon_steps
+            known["future"] = known["future"][:, :steps]
+        return (known,)
 
     def units(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         """Answer with what windows are relative to and divided by, (B, 1) each.
@@ -175,13 +228,20 @@ class SeriesNet(SeriesBackbone):
         counts = units > 0
         if isinstance(self.net, WindowNet) and self.net.has_distribution:
             return torch.where(counts, self.net.surprise(past, wanted), 0.0)
-        return torch.where(counts, LOSSES[self.loss_name](self.net(past), wanted), 0.0)
+        forecast = self.net(past, *self._known(tensors))
+        return torch.where(counts, LOSSES[self.loss_name](forecast, wanted), 0.0)
 
     @property
     def blocks(self) -> list[Block]:
         """The parts of the net from the input side on, but the last: that one trains as a head."""
         groups = partition(self.net)
         return make_blocks(self.net, groups, prefix=NET)[:-1] if groups else []
+
+
+class CovariateNet(SeriesNet):
+    """A trained net that uses covariates of all kinds."""
+
+    covariates: ClassVar[frozenset[CovariateKind]] = frozenset(COVARIATES)
 
 
 def options_of(build: type[WindowNet], given: Mapping[str, object] | None, name: str) -> Options:
@@ -209,8 +269,17 @@ def build_net(
 ) -> SeriesNet:
     """Build a net of this library from its config, with random weights."""
     own = {name: value for name, value in config["options"].items() if name not in WINDOW}
-    shape = WindowShape(spec.context_steps, spec.horizon_steps, int(config["season"]))
-    return SeriesNet(build(shape, **own), input_spec=spec, config=config, pretrained=pretrained)
+    own = {n: tuple(value) if isinstance(value, list) else value for n, value in own.items()}
+    shape = WindowShape(
+        spec.context_steps,
+        spec.horizon_steps,
+        int(config["season"]),
+        static=len(spec.static),
+        past=len(spec.past),
+        future=len(spec.future),
+    )
+    kind = CovariateNet if build.covariates else SeriesNet
+    return kind(build(shape, **own), input_spec=spec, config=config, pretrained=pretrained)
 
 
 def wrap_module(

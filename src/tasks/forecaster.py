@@ -629,7 +629,11 @@ class Forecaster(SeriesTask):
     def fresh(self, data: SeriesData) -> Self:
         """Answer with a task that has learnt nothing yet and is asked the same of other data."""
         if self.net.trained and not self.chooses:
-            return type(self).from_data(data, backbone=self._untrained())
+            net = self._untrained()
+            # How covariates are scaled is part of what the data tell.
+            used = {kind: data.spec.covariates[kind] for kind in net.input_spec.covariates}
+            net.input_spec = net.input_spec.replace_covariates(used)
+            return type(self).from_data(data, backbone=net)
         name = None if self.chooses else self.model
         context = self._context
         if context is None and not self.chooses and self.net.solved:
