@@ -18,10 +18,12 @@ from .drawn_windows import DrawnWindows
 from .module import Data, Loader, checked_size
 from .report import Report
 from .samples import Fetch, Samples
+from .series_build import Duplicates, build_table
 from .series_columns import Roles, Rows, Target, read_rows, rows_of_arrays
+from .series_covariates import Columns, Wanted
 from .series_entries import rows_of_dataset
 from .series_samples import Origins, Scale, SeriesSamples
-from .series_table import Duplicates, SeriesTable, build_table, names_of
+from .series_table import SeriesTable, names_of
 from .series_time import Array
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ class SeriesData(Data):
     scored once; the ``val`` steps before them choose and calibrate (None for a third of the series,
     at least one horizon; 0 for none). ``frequency`` and ``season`` are told from the data where
     they can be, and said in one line. Gaps stay on the grid: they are filled from earlier values,
-    masked, and listed in ``data.report``, like everything that was found wrong.
+    masked, and listed in ``data.report``, like everything that was found wrong. What is missing of
+    covariates is taken as it was before. Columns of texts become one number per text (50 at most).
 
     Args:
         table: The series.
@@ -110,6 +113,9 @@ class SeriesData(Data):
         self.scale = Scale.learn(table, self.learnt)
         most = int((self.known - self.learnt).max()) - horizon
         stride = max(1, horizon // VAL_ORIGINS, -(-most // MOST_ORIGINS))
+        beside = table.covariates
+        if beside is not None:
+            spec = spec.replace_covariates(beside.measured(table.offsets, self.learnt))
         super().__init__(
             spec=replace(spec, length_steps=int(np.median(self.learnt))),
             train=self.windows(np.ones_like(held), self.learnt, complete=True, spec=spec),
@@ -144,6 +150,13 @@ class SeriesData(Data):
         horizon = (spec or self.spec).horizon_steps
         origins = Origins.lay_out(start, np.where(end > start, end - horizon, -1), stride=stride)
         return SeriesSamples(self.table, self.scale, origins, horizon=horizon, complete=complete)
+
+    def scale_of(self, ids: Sequence[str]) -> Scale:
+        """Answer with how some of the series are scaled; NaN for those with nothing to learn."""
+        places = {id: place for place, id in enumerate(self.table.ids)}
+        rows = [places[id] for id in ids]
+        spread = np.where(self.learnt > 1, self.scale.spread, np.nan)
+        return Scale(self.scale.center[rows], spread[rows])
 
     def replaced(self, table: SeriesTable) -> Self:
         """Answer with other series, split alike, of which nothing is held back as test."""
@@ -222,6 +235,9 @@ class SeriesData(Data):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -240,6 +256,9 @@ class SeriesData(Data):
             time: Column of dates or integers; None to find it, or to take rows as they follow.
             target: Column to forecast, or several; None to find it.
             series: Column that tells series apart; None to find it, or for none.
+            static: Columns that hold for a whole series, of numbers or texts: the kind of shop.
+            past: Columns that are known up to the last value only: the weather that was measured.
+            future: Columns that are known ahead of time as well: the price, holidays.
             frequency: The step of time, as pandas or polars spell it; None to find it.
             season: Steps of the season; None for the usual one of the frequency, if the values
                 repeat with it, else 1.
@@ -259,6 +278,9 @@ class SeriesData(Data):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -276,6 +298,9 @@ class SeriesData(Data):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -293,6 +318,9 @@ class SeriesData(Data):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -310,6 +338,9 @@ class SeriesData(Data):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -321,8 +352,15 @@ class SeriesData(Data):
 
         The arguments are those of `from_csv`.
         """
-        roles, rows = read_rows(with_index(frame), time=time, target=target, series=series)
         report = Report()
+        roles, rows = read_rows(
+            with_index(frame),
+            time=time,
+            target=target,
+            series=series,
+            covariates=Wanted.of(static=static, past=past, future=future),
+            report=report,
+        )
         table = build_table(
             rows,
             frequency=frequency,
@@ -492,6 +530,10 @@ def _tell(data: SeriesData, roles: Roles, *, given_season: int | None) -> None:
     columns = [f"target {target}"]
     columns += [f"series {roles.series!r}"] if roles.series is not None else []
     columns += [f"time {roles.time!r}" if roles.time is not None else "rows in order"]
+    columns += [
+        f"{kind} {names_of(list(dict.fromkeys(c.column for c in several)))}"
+        for kind, several in data.spec.covariates.items()
+    ]
     grid = f"a step of {table.frequency}" if roles.time is not None else "no dates"
     how = "given" if given_season is not None else "found"
     missing = int((~table.observed).sum())

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..specs import COVARIATES
 from .report import Report
+from .series_build import build_table
 from .series_columns import Rows
-from .series_table import SeriesTable, build_table, filled
+from .series_covariates import Covariates, filled_forward
+from .series_table import SeriesTable, filled, offsets_of
 from .series_time import Array, keeps_wall_time, local
 
 _Part = tuple[str, Array, Array, Any]
@@ -49,7 +52,49 @@ def append(table: SeriesTable, rows: Rows, *, report: Report) -> SeriesTable:
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         last=np.array([last for *_, last in parts], dtype=table.last.dtype),
     )
-    return filled(joint)
+    beside = _beside(table, new, joint, report)
+    return filled(replace(joint, covariates=beside))
+
+
+def _beside(
+    table: SeriesTable, new: SeriesTable, joint: SeriesTable, report: Report
+) -> Covariates | None:
+    """Put what is new of covariates behind what is known; what is new counts where both say it."""
+    old, late = table.covariates, new.covariates
+    if old is None or late is None:
+        return old
+    named = {kind: old.named.get(kind, ()) for kind in COVARIATES}
+    places = [{id: n for n, id in enumerate(each.ids)} for each in (table, new)]
+    static, past, future = [], [], []
+    for number, id in enumerate(joint.ids):
+        length, (first, second) = int(joint.lengths[number]), (each.get(id, -1) for each in places)
+        if second < 0:
+            static.append(old.static[first])
+            past.append(old.past[table.offsets[first] : table.offsets[first + 1]])
+            future.append(old.future_of(first))
+            continue
+        static.append(late.static[second] if first < 0 else old.static[first])
+        behind = late.past[new.offsets[second] : new.offsets[second + 1]]
+        ahead = late.future_of(second)
+        start = length - len(behind)
+        steps = np.full((length, behind.shape[1]), np.nan)
+        known = old.future_of(first) if first >= 0 else ahead[:0]
+        reach = max(start + len(ahead), len(known))
+        further = np.full((reach, ahead.shape[1]), np.nan)
+        further[: len(known)] = known
+        if first >= 0:
+            own = old.past[table.offsets[first] : table.offsets[first + 1]]
+            steps[: len(own)] = own
+        steps[start:], further[start : start + len(ahead)] = behind, ahead
+        past.append(filled_forward(id, steps, named["past"], report))
+        future.append(filled_forward(id, further, named["future"], report))
+    return Covariates(
+        old.named,
+        static=np.stack(static),
+        past=np.concatenate(past),
+        future=np.concatenate(future),
+        offsets=offsets_of([len(part) for part in future]),
+    )
 
 
 def _named(table: SeriesTable) -> list[tuple[int, str]]:

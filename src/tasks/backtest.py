@@ -12,10 +12,13 @@ import numpy as np
 from ..data.frames import FrameKind, frame_kind, is_frame
 from ..data.report import Report
 from ..data.series import SeriesData, with_index
+from ..data.series_build import build_table
 from ..data.series_columns import Rows, read_rows, rows_of_arrays
+from ..data.series_covariates import Wanted
 from ..data.series_entries import is_dataset, rows_of_dataset
+from ..data.series_future import with_future
 from ..data.series_samples import Origins, Scale, SeriesSamples
-from ..data.series_table import SeriesTable, build_table, infer_season
+from ..data.series_table import SeriesTable, infer_season
 from ..data.series_time import Frequency
 from ..data.text_sources import read_table as read_file
 from ..errors import InvalidValueError, NoDataError
@@ -49,12 +52,13 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
                 "This task keeps no series: it was not fitted yet, or was saved with "
                 "history=False. Say what to go on from: task.predict(data)."
             )
-        return task.memory.table(Frequency.parse(spec.frequency), spec.season), task._frame_kind
+        frequency, named = Frequency.parse(spec.frequency), spec.covariates
+        return task.memory.table(frequency, spec.season, named=named), task._frame_kind
     if isinstance(inputs, SeriesData):
         task.check_data(inputs)
         return inputs.table, inputs.frame_kind
-    rows, kind, _ = read_rows_of(spec, inputs)
     report = Report()
+    rows, kind, _ = read_rows_of(spec, inputs, report)
     dated = None if rows.times is None else spec.frequency
     table = build_table(rows, frequency=dated, season=spec.season, report=report)
     if len(report):
@@ -62,7 +66,7 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
     return table, kind
 
 
-def read_rows_of(spec: SeriesDataSpec, inputs: Any) -> tuple[Rows, FrameKind, Any]:
+def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Rows, FrameKind, Any]:
     """Read rows by the columns that were learnt from.
 
     Any: a path, a data frame or arrays; the last of the answers is the frame, or None.
@@ -85,8 +89,35 @@ def read_rows_of(spec: SeriesDataSpec, inputs: Any) -> tuple[Rows, FrameKind, An
     if not is_frame(inputs):
         return rows_of_arrays(inputs, ids=None), kind, None
     frame = with_index(inputs)
-    _, rows = read_rows(frame, time=spec.time, target=spec.target or None, series=spec.series)
+    _, rows = read_rows(
+        frame,
+        time=spec.time,
+        target=spec.target or None,
+        series=spec.series,
+        covariates=Wanted.as_in(spec),
+        report=report,
+    )
     return rows, kind, frame
+
+
+def read_future(task: Forecaster, table: SeriesTable, future: Any, *, steps: int) -> SeriesTable:
+    """Put what is known ahead of time behind the series that are to be forecast.
+
+    Any: a path or a data frame; None for what the table holds itself.
+
+    Raises:
+        DataError: Something is missing, or is of no step that is forecast.
+    """
+    frame = read_file(future) if isinstance(future, (str, Path)) else future
+    frame = None if frame is None else with_index(frame)
+    needed = bool(task.net.input_spec.future)
+    report = Report()
+    made = with_future(table, frame, spec=task.spec, steps=steps, needed=needed, report=report)
+    if frame is not None and not needed:
+        _log.warning(f"{task.model} uses no future covariates: future= changes nothing.")
+    if len(report):
+        _log.warning(f"{report}")
+    return made
 
 
 def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvaluation:
@@ -112,7 +143,7 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
             f"No series has the {horizon} steps to compare with and one before them; the longest "
             f"has {table.lengths.max()}."
         )
-    scale = Scale.learn(table, np.maximum(known, 1))
+    scale = task.memory.scale_of(table.ids, Scale.learn(table, np.maximum(known, 1)))
     samples = SeriesSamples(table, scale, Origins(long, known[long]), horizon=horizon)
     return _score(task, samples)
 

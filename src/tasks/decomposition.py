@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from ..data.frames import FrameKind, like
+from ..data.series_samples import Scale
 from ..errors import InvalidValueError
-from .backtest import read_table
+from .backtest import read_future, read_table
 from .forecasting import Array, forecast, samples_at
 from .running import move, plain_loader
 
@@ -64,8 +65,11 @@ class Decomposition:
         return f"Decomposition of {len(self):,} forecasts, {self.mean.shape[1]:,} steps: {names}"
 
 
-def decompose(task: Forecaster, inputs: Any) -> Decomposition:  # Any: see Forecaster.predict
-    """Take forecasts apart; see `Forecaster.decompose`."""
+def decompose(task: Forecaster, inputs: Any, future: Any) -> Decomposition:
+    """Take forecasts apart; see `Forecaster.decompose`.
+
+    Any: as in `Forecaster.predict`.
+    """
     net = task.net
     if not net.splits:
         raise InvalidValueError(
@@ -73,7 +77,10 @@ def decompose(task: Forecaster, inputs: Any) -> Decomposition:  # Any: see Forec
             "backbone='ridge', 'nlinear', 'dlinear' and 'nbeats'."
         )
     table, kind = read_table(task, inputs)
-    samples = samples_at(table, table.lengths, task.spec.horizon_steps)
+    horizon = task.spec.horizon_steps
+    table = read_future(task, table, future, steps=horizon)
+    scale = task.memory.scale_of(table.ids, Scale.learn(table, table.lengths))
+    samples = samples_at(table, table.lengths, horizon, scale=scale)
     mean, model = forecast(net, samples, horizon=net.horizon_steps)
     net.cpu().eval()
     found: dict[str, list[Array]] = {}

@@ -21,11 +21,14 @@ from ..backbones.series_base import SeriesBackbone
 from ..data.frames import FrameKind
 from ..data.module import Data
 from ..data.series import SeriesData
+from ..data.series_build import Duplicates
 from ..data.series_columns import Target
-from ..data.series_table import Duplicates, SeriesTable
+from ..data.series_covariates import Columns
+from ..data.series_samples import Scale
+from ..data.series_table import SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
 from ..specs import DataSpec, SeriesDataSpec
-from .backtest import backtest, evaluate, read_table
+from .backtest import backtest, evaluate, read_future, read_table
 from .choosing import (
     Quality,
     check_quality,
@@ -45,7 +48,7 @@ from .record import Recorder
 from .residuals import Anomalies, Residuals, find_anomalies, find_residuals
 from .results import History
 from .runs import Run
-from .series_task import SeriesTask, objective_of
+from .series_task import SeriesTask, objective_of, warn_of_unused
 from .settling import calibrate, settle, validate
 from .strategies import Strategy
 from .training import Training, fit_quietly, refuse_beside_trainer
@@ -149,6 +152,9 @@ class Forecaster(SeriesTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -169,6 +175,9 @@ class Forecaster(SeriesTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -187,6 +196,9 @@ class Forecaster(SeriesTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -207,6 +219,9 @@ class Forecaster(SeriesTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -225,6 +240,9 @@ class Forecaster(SeriesTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -245,6 +263,9 @@ class Forecaster(SeriesTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -329,6 +350,7 @@ class Forecaster(SeriesTask):
         task = cls.__new__(cls)
         task.__build(backbone, data.spec, context, quality)
         task.data = data
+        warn_of_unused(task.net, data.spec)
         return task
 
     # What follows a fit.
@@ -398,20 +420,21 @@ class Forecaster(SeriesTask):
         """Keep the ends of the series, up to what is held back."""
         known = data.table.cut(data.known)
         units = units_of(known, self.spec.season, known.lengths)
-        self.keep(known, units)
+        self.keep(known, units, data.scale_of(known.ids))
 
-    def keep(self, table: SeriesTable, units: np.ndarray[Any, Any]) -> None:
+    def keep(self, table: SeriesTable, units: np.ndarray[Any, Any], scale: Scale) -> None:
         """Keep the ends of series, as far as forecasts and pictures need them.
 
         Args:
             table: The series, up to what is known.
             units: The size of each series' errors, (N,).
+            scale: How each was scaled when it was learnt from; NaN where it was not.
         """
         steps = self.net.input_spec.context_steps
         if steps:
             horizon, season = self.spec.horizon_steps, self.spec.season
             steps = max(steps, NUM_SHOWN * horizon, horizon + 3 * season)
-        self.memory = Memory.of(table, units, steps=steps)
+        self.memory = Memory.of(table, units, steps=steps, scale=scale)
 
     def use(self, name: str) -> None:
         """Take another backbone in place of the one that lost to it."""
@@ -665,6 +688,7 @@ class Forecaster(SeriesTask):
         *,
         horizon: int | None = None,
         level: Sequence[float] = (80, 95),
+        future: Any = None,  # Any: see Args
         batch_size: int = 1024,
     ) -> Forecasts:
         """Forecast what follows the last value of each series.
@@ -677,18 +701,29 @@ class Forecaster(SeriesTask):
                 the forecasts, with intervals that widen with the square root and are not
                 calibrated.
             level: Intervals, in percent.
+            future: What is known of the steps that are forecast, where the data had ``future=``
+                columns: a table (path or data frame) with a row per series and step. Rows of the
+                inputs that lie behind the last value count as well.
             batch_size: Series computed at a time.
 
         Raises:
             NoDataError: The task keeps no series, or the inputs hold none.
-            DataError: The inputs lack a column, or cannot be put on the grid.
+            DataError: The inputs lack a column, or cannot be put on the grid; or of ``future``
+                something is missing, or is of no step that is forecast.
         """
         probabilities = probabilities_of(level)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         if steps < 1:
             raise InvalidValueError(f"horizon={horizon}: expected at least 1 step.")
-        samples = samples_at(table, table.lengths, self.spec.horizon_steps)
+        table = read_future(self, table, future, steps=steps)
+        samples = samples_at(
+            table,
+            table.lengths,
+            self.spec.horizon_steps,
+            scale=self.memory.scale_of(table.ids, Scale.learn(table, table.lengths)),
+            ahead=max(steps, self.spec.horizon_steps),
+        )
         mean, model = forecast(self.net, samples, horizon=steps, batch_size=batch_size)
         season = self.spec.season
         naive, _ = seasonal_naive(samples, season=season, horizon=steps)
@@ -712,7 +747,11 @@ class Forecaster(SeriesTask):
     def fresh(self, data: SeriesData) -> Self:
         """Answer with a task that has learnt nothing yet and is asked the same of other data."""
         if self.net.trained and not self.chooses:
-            return type(self).from_data(data, backbone=self._untrained())
+            net = self._untrained()
+            # How covariates are scaled is part of what the data tell.
+            used = {kind: data.spec.covariates[kind] for kind in net.input_spec.covariates}
+            net.input_spec = net.input_spec.replace_covariates(used)
+            return type(self).from_data(data, backbone=net)
         name = None if self.chooses else self.model
         context = self.context
         if context is None and not self.chooses and self.net.solved:
@@ -862,7 +901,7 @@ class Forecaster(SeriesTask):
         """
         return find_anomalies(self, data, level=level, step=step, last=last)
 
-    def decompose(self, inputs: Any = None) -> Decomposition:
+    def decompose(self, inputs: Any = None, *, future: Any = None) -> Decomposition:
         """Take forecasts apart into what they are the sum of.
 
         A linear model forecasts trend, season and rest of the past one by one, which add up to its
@@ -870,11 +909,12 @@ class Forecaster(SeriesTask):
 
         Args:
             inputs: As in `predict`.
+            future: As in `predict`.
 
         Raises:
             InvalidValueError: The model is of another kind.
         """
-        return decompose(self, inputs)
+        return decompose(self, inputs, future)
 
     def update(self, new: Any) -> Self:  # Any: see Args
         """Take up new rows behind the series that the task keeps, and go on from them.

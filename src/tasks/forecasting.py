@@ -25,10 +25,26 @@ LEVELS = (80, 95)
 _BATCH_STEPS = 2_000_000  # most values of a batch of whole histories
 
 
-def samples_at(table: SeriesTable, steps: Array, horizon: int) -> SeriesSamples:
-    """Answer with one window of each series, before which some steps are known, (N,)."""
+def samples_at(
+    table: SeriesTable,
+    steps: Array,
+    horizon: int,
+    *,
+    scale: Scale | None = None,
+    ahead: int | None = None,
+) -> SeriesSamples:
+    """Answer with one window of each series.
+
+    Args:
+        table: The series.
+        steps: How many steps precede each window's target, (N,).
+        horizon: Steps that the net was built for.
+        scale: How the series are scaled; None for what these steps tell.
+        ahead: Steps of future covariates; None for the horizon.
+    """
     origins = Origins(np.arange(len(table)), np.asarray(steps))
-    return SeriesSamples(table, Scale.learn(table, steps), origins, horizon=horizon)
+    known = Scale.learn(table, steps) if scale is None else scale
+    return SeriesSamples(table, known, origins, horizon=horizon, ahead=ahead)
 
 
 def forecast(

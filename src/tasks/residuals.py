@@ -226,8 +226,10 @@ def _look_back(task: Forecaster, data: Any, step: int, last: int | None) -> _See
         names = names_of([table.ids[number] for number in short])
         _log.warning(f"Too short for {task.model!r} to look back on: {names}.")
     origins = Origins.lay_out(first, table.lengths - 1, stride=step)
-    # The scale comes from what precedes all windows, so that no value can reach its forecast.
-    scale = Scale.learn(table, np.minimum(first, table.lengths))
+    # The scale comes from what was learnt from, or what precedes all windows, so that no value can
+    # reach its forecast.
+    fresh = Scale.learn(table, np.minimum(first, table.lengths))
+    scale = task.memory.scale_of(table.ids, fresh)
     samples = SeriesSamples(table, scale, origins, horizon=horizon)
     mean, model = forecast(net, samples, horizon=step)
     left = table.lengths[origins.series] - origins.steps

@@ -11,6 +11,8 @@ from ..data.frames import is_frame
 from ..data.report import Report
 from ..data.series_append import append
 from ..data.series_columns import Rows
+from ..data.series_covariates import Wanted
+from ..data.series_samples import Scale
 from ..data.series_time import Frequency
 from ..errors import DataError, NoDataError
 from .backtest import read_rows_of
@@ -31,14 +33,15 @@ def update(task: Forecaster, new: Any) -> None:  # Any: see `Forecaster.update`
             "This task keeps no series that rows could follow: it was not fitted yet, or was saved "
             "with history=False. Pass whole series: task.predict(data)."
         )
-    rows, _, frame = read_rows_of(spec, new)
+    report = Report()
+    rows, _, frame = read_rows_of(spec, new, report)
     if frame is not None and spec.target:
         _refuse_other_columns(spec, frame)
-    report = Report()
-    known = memory.table(Frequency.parse(spec.frequency), spec.season)
+    known = memory.table(Frequency.parse(spec.frequency), spec.season, named=spec.covariates)
     joint = append(known, rows, report=report)
     longer = _longer(task, task.data, rows)
-    task.keep(joint, task.units(joint))
+    unknown = np.full(len(joint), np.nan)
+    task.keep(joint, task.units(joint), memory.scale_of(joint.ids, Scale(unknown, unknown)))
     if longer is not None:
         task.data = longer
     if len(report):
@@ -52,7 +55,8 @@ def update(task: Forecaster, new: Any) -> None:  # Any: see `Forecaster.update`
 
 
 def _refuse_other_columns(spec: SeriesDataSpec, frame: Any) -> None:  # Any: a data frame
-    wanted = [name for name in (spec.time, spec.series, *spec.target) if name is not None]
+    roles = (spec.time, spec.series, *spec.target, *Wanted.as_in(spec))
+    wanted = [name for name in roles if name is not None]
     other = [str(name) for name in frame.columns if str(name) not in wanted]
     if other and is_frame(frame):
         raise DataError(
