@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidValueError
-from ..specs import SeriesSpec
+from ..specs import COVARIATES, Covariate, CovariateKind, SeriesSpec
 from .series_base import SeriesBackbone
 
 NAME = "ensemble"
@@ -30,6 +30,8 @@ class Ensemble(SeriesBackbone):
         InvalidValueError: There are no members, or they cannot be mixed.
     """
 
+    covariates: ClassVar[frozenset[CovariateKind]] = frozenset(COVARIATES)
+
     def __init__(
         self, members: Sequence[SeriesBackbone], *, weights: Sequence[float], season: int
     ) -> None:
@@ -49,6 +51,10 @@ class Ensemble(SeriesBackbone):
             context_steps=0 if 0 in contexts else max(contexts),
             horizon_steps=members[0].horizon_steps,
         )
+        used: dict[CovariateKind, tuple[Covariate, ...]] = {}
+        for member in members:
+            used |= member.input_spec.covariates
+        spec = spec.replace_covariates(used)
         config = {
             "name": NAME,
             "season": season,
@@ -87,13 +93,24 @@ class Ensemble(SeriesBackbone):
         total = past.new_zeros(len(past), horizon)
         weights = past.new_zeros(len(past), 1)
         for member, weight in zip(self._members(), self.weights, strict=True):
-            seen = {**given, "past": _ending(past, member.input_spec.context_steps)}
+            seen = _seen_by(member, given)
             answer = member.forecast(*(seen[name] for name in member.inputs), horizon=horizon)
             able = (history >= member.needs_steps)[:, None]
             # Of a window that is too short, a member sees what is not its past.
             total = total + torch.where(able, weight * answer, 0.0)
             weights = weights + torch.where(able, weight, 0.0)
         return total / weights
+
+
+def _seen_by(member: SeriesBackbone, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Answer with the batch entries as the member's own context has them."""
+    steps, whole = member.input_spec.context_steps, given["past"].shape[1]
+    seen = {**given, "past": _ending(given["past"], steps)}
+    if "past_covariates" in given:
+        seen["past_covariates"] = given["past_covariates"][:, whole - steps :]
+    if "future_covariates" in given:
+        seen["future_covariates"] = given["future_covariates"][:, whole - steps :]
+    return seen
 
 
 def _ending(past: Tensor, steps: int) -> Tensor:

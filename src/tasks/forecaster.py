@@ -48,7 +48,7 @@ from .record import Recorder
 from .residuals import Anomalies, Residuals, find_anomalies, find_residuals
 from .results import History
 from .runs import Run
-from .series_task import SeriesTask, objective_of, warn_of_unused
+from .series_task import SeriesTask, objective_of, refuse_forks, warn_of_unused
 from .settling import calibrate, settle, validate
 from .strategies import Strategy
 from .training import Training, fit_quietly, refuse_beside_trainer
@@ -508,6 +508,7 @@ class Forecaster(SeriesTask):
             )
         if trainer is not None:
             refuse_beside_trainer({"logger": logger, "callbacks": callbacks or None})
+            refuse_forks(trainer)
         series = self._resolve_data(data)
         if not isinstance(series, SeriesData) or series.train is None:
             raise NoDataError("Expected series to learn from.")

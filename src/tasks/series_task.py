@@ -141,6 +141,13 @@ class SeriesTask(Task):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SeriesData):
             data.draws = self.net.trained
+        if stage == "fit" and self.trainer.world_size > 1 and not self.net.trained:
+            # DDP wraps only what has gradients, and says so in words that help nobody.
+            raise InvalidValueError(
+                f"{self.model!r} is fitted without steps, in seconds, and the Trainer shares steps "
+                f"among {self.trainer.world_size} processes. Leave trainer= out: every process "
+                "then comes to the same; or name a backbone that is trained."
+            )
         super().setup(stage)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -248,6 +255,20 @@ def warn_of_unused(net: SeriesBackbone, spec: SeriesDataSpec) -> None:
 
 def _names(spec: SeriesDataSpec) -> list[tuple[str, str]]:
     return [(kind, c.name) for kind, several in spec.covariates.items() for c in several]
+
+
+def refuse_forks(trainer: pl.Trainer) -> None:
+    """Refuse a Trainer that forks or spawns: what is calibrated there would not come home.
+
+    Raises:
+        InvalidValueError: It does.
+    """
+    # Lightning's class of such launchers is private, and so is what tells the others apart.
+    if type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
+        raise InvalidValueError(
+            "The Trainer forks or spawns its processes, and intervals and series that they learn "
+            'would stay there. Use strategy="ddp", or start the script by torchrun.'
+        )
 
 
 def objective_of(net: SeriesBackbone, context: int | None) -> Objective:
