@@ -12,7 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
-NEEDS = {"train_on_ray": "ray"}  # packages that the tests do without
+NEEDS = {  # packages that some environments do without
+    "train_on_ray": "ray",
+    "backtest_and_compare": "statsmodels",
+    "forecast_many_series": "statsmodels",
+}
 
 
 @pytest.mark.slow
