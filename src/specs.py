@@ -12,7 +12,7 @@ task is JSON and tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -227,6 +227,11 @@ class _CovariateSpec(_Spec):
         """The covariates of each kind of which there are any."""
         all_kinds = dict(zip(COVARIATES, (self.static, self.past, self.future), strict=True))
         return {kind: several for kind, several in all_kinds.items() if several}
+
+    def replace_covariates(self, covariates: Mapping[CovariateKind, tuple[Covariate, ...]]) -> Self:
+        """Answer with a copy that has these covariates and no others."""
+        static, past, future = (covariates.get(kind, ()) for kind in COVARIATES)
+        return replace(self, static=static, past=past, future=future)
 
     @classmethod
     def _from_values(cls, values: Mapping[str, Any]) -> Self:

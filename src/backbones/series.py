@@ -83,6 +83,13 @@ def default_context(data: SeriesDataSpec) -> int:
     )
 
 
+def covariates_of(name: str) -> frozenset[CovariateKind]:
+    """Answer with the kinds of covariates that a backbone can use."""
+    if name in _NETS:
+        return _NETS[name].covariates
+    return _TABLE[name].build.covariates
+
+
 class SeriesProvider:
     """The backbones for series that come with mealkit, and modules of the user's."""
 

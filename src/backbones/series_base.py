@@ -49,6 +49,9 @@ class SeriesBackbone(Backbone):
     covariates: ClassVar[frozenset[CovariateKind]] = frozenset()
     """The kinds of covariates that it can use beside the series itself."""
 
+    splits: ClassVar[bool] = False
+    """Whether `parts` says what its forecasts are made of."""
+
     def __init__(
         self,
         *,
@@ -100,6 +103,15 @@ class SeriesBackbone(Backbone):
     def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         """Answer with the batch entries by name."""
         return dict(zip(self.inputs, tensors, strict=True))
+
+    def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Take a forecast apart: summands by name, (B, horizon_steps) each, where it `splits`.
+
+        Args:
+            tensors: The batch entries of `inputs`. What ``past`` is relative to belongs to the
+                first of the summands.
+        """
+        raise NotImplementedError
 
     @property
     def default_lr(self) -> float:

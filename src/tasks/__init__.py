@@ -5,12 +5,15 @@ from __future__ import annotations
 from .calibration import Calibration
 from .contrastive import Contrastive
 from .cross_validation import CrossValidation
+from .decomposition import Decomposition
 from .explain import Explanation
 from .forecast_results import ForecastEvaluation, Forecasts
 from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
+from .leaderboard import Leaderboard
 from .objectives import Objective, Step, Supervised
 from .processes import gather_predictions
+from .residuals import Anomalies, Residuals
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
 from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Lora, Strategy
@@ -28,9 +31,11 @@ TASKS: dict[str, type[Task]] = {
 __all__ = [
     "STRATEGIES",
     "TASKS",
+    "Anomalies",
     "Calibration",
     "Contrastive",
     "CrossValidation",
+    "Decomposition",
     "Embeddings",
     "Evaluation",
     "Explanation",
@@ -42,10 +47,12 @@ __all__ = [
     "History",
     "ImageClassifier",
     "LayerDecay",
+    "Leaderboard",
     "Lora",
     "Objective",
     "Prediction",
     "Predictions",
+    "Residuals",
     "Step",
     "Strategy",
     "Supervised",

@@ -21,22 +21,29 @@ from ..backbones.series_base import SeriesBackbone
 from ..data.frames import FrameKind
 from ..data.module import Data
 from ..data.series import SeriesData
+from ..data.series_build import Duplicates
 from ..data.series_columns import Target
-from ..data.series_table import Duplicates, SeriesTable
+from ..data.series_covariates import Columns
+from ..data.series_samples import Scale
+from ..data.series_table import SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
 from ..specs import DataSpec, SeriesDataSpec
-from .backtest import backtest, evaluate, read_table
+from .backtest import backtest, evaluate, read_future, read_table
+from .decomposition import Decomposition, decompose
 from .error_quantiles import ErrorQuantiles
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import forecast, samples_at, seasonal_naive, units_at, units_of
+from .leaderboard import Leaderboard, compare
 from .memory import Memory
 from .record import Recorder
+from .residuals import Anomalies, Residuals, find_anomalies, find_residuals
 from .results import History
 from .runs import Run
-from .series_task import SeriesTask, objective_of
+from .series_task import SeriesTask, objective_of, warn_of_unused
 from .settling import settle
 from .strategies import Strategy
 from .training import Training, fit_quietly, refuse_beside_trainer
+from .updating import update
 
 _log = logging.getLogger("mealkit")
 
@@ -122,6 +129,9 @@ class Forecaster(SeriesTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -141,6 +151,9 @@ class Forecaster(SeriesTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -159,6 +172,9 @@ class Forecaster(SeriesTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -178,6 +194,9 @@ class Forecaster(SeriesTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -196,6 +215,9 @@ class Forecaster(SeriesTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -215,6 +237,9 @@ class Forecaster(SeriesTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -248,6 +273,43 @@ class Forecaster(SeriesTask):
         return cls.from_data(data, backbone=backbone, context=context)
 
     @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,  # Any: whatever answers with entries
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: str = "target",
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+        backbone: str | Path | nn.Module | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from a dataset with one entry a series: GluonTS, Hugging Face, torch, a list.
+
+        See `SeriesData.from_dataset` for the source and `Forecaster` for the model.
+        """
+        data = SeriesData.from_dataset(
+            dataset,
+            horizon=horizon,
+            time=time,
+            target=target,
+            series=series,
+            frequency=frequency,
+            season=season,
+            duplicates=duplicates,
+            val=val,
+            test=test,
+            seed=seed,
+        )
+        return cls.from_data(data, backbone=backbone, context=context)
+
+    @classmethod
     def from_data(
         cls,
         data: SeriesData,
@@ -259,6 +321,7 @@ class Forecaster(SeriesTask):
         task = cls.__new__(cls)
         task.__build(backbone, data.spec, context)
         task.data = data
+        warn_of_unused(task.net, data.spec)
         return task
 
     # What follows a fit.
@@ -282,11 +345,21 @@ class Forecaster(SeriesTask):
         """Keep the ends of the series, up to what is held back."""
         known = data.table.cut(data.known)
         units = units_of(known, self.spec.season, known.lengths)
+        self.keep(known, units, data.scale_of(known.ids))
+
+    def keep(self, table: SeriesTable, units: np.ndarray[Any, Any], scale: Scale) -> None:
+        """Keep the ends of series, as far as forecasts and pictures need them.
+
+        Args:
+            table: The series, up to what is known.
+            units: The size of each series' errors, (N,).
+            scale: How each was scaled when it was learnt from; NaN where it was not.
+        """
         steps = self.net.input_spec.context_steps
         if steps:
             horizon, season = self.spec.horizon_steps, self.spec.season
             steps = max(steps, NUM_SHOWN * horizon, horizon + 3 * season)
-        self.memory = Memory.of(known, units, steps=steps)
+        self.memory = Memory.of(table, units, steps=steps, scale=scale)
 
     def use(self, name: str) -> None:
         """Take another backbone in place of the one that lost to it."""
@@ -497,6 +570,7 @@ class Forecaster(SeriesTask):
         *,
         horizon: int | None = None,
         level: Sequence[float] = (80, 95),
+        future: Any = None,  # Any: see Args
         batch_size: int = 1024,
     ) -> Forecasts:
         """Forecast what follows the last value of each series.
@@ -509,18 +583,29 @@ class Forecaster(SeriesTask):
                 the forecasts, with intervals that widen with the square root and are not
                 calibrated.
             level: Intervals, in percent.
+            future: What is known of the steps that are forecast, where the data had ``future=``
+                columns: a table (path or data frame) with a row per series and step. Rows of the
+                inputs that lie behind the last value count as well.
             batch_size: Series computed at a time.
 
         Raises:
             NoDataError: The task keeps no series, or the inputs hold none.
-            DataError: The inputs lack a column, or cannot be put on the grid.
+            DataError: The inputs lack a column, or cannot be put on the grid; or of ``future``
+                something is missing, or is of no step that is forecast.
         """
         probabilities = probabilities_of(level)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         if steps < 1:
             raise InvalidValueError(f"horizon={horizon}: expected at least 1 step.")
-        samples = samples_at(table, table.lengths, self.spec.horizon_steps)
+        table = read_future(self, table, future, steps=steps)
+        samples = samples_at(
+            table,
+            table.lengths,
+            self.spec.horizon_steps,
+            scale=self.memory.scale_of(table.ids, Scale.learn(table, table.lengths)),
+            ahead=max(steps, self.spec.horizon_steps),
+        )
         mean, model = forecast(self.net, samples, horizon=steps, batch_size=batch_size)
         season = self.spec.season
         naive, _ = seasonal_naive(samples, season=season, horizon=steps)
@@ -544,7 +629,11 @@ class Forecaster(SeriesTask):
     def fresh(self, data: SeriesData) -> Self:
         """Answer with a task that has learnt nothing yet and is asked the same of other data."""
         if self.net.trained and not self.chooses:
-            return type(self).from_data(data, backbone=self._untrained())
+            net = self._untrained()
+            # How covariates are scaled is part of what the data tell.
+            used = {kind: data.spec.covariates[kind] for kind in net.input_spec.covariates}
+            net.input_spec = net.input_spec.replace_covariates(used)
+            return type(self).from_data(data, backbone=net)
         name = None if self.chooses else self.model
         context = self._context
         if context is None and not self.chooses and self.net.solved:
@@ -621,6 +710,113 @@ class Forecaster(SeriesTask):
             NoDataError: There are no series that are long enough.
         """
         return backtest(self, data, windows=windows, step=step)
+
+    def leaderboard(
+        self,
+        models: Sequence[str] | None = None,
+        *,
+        data: SeriesData | None = None,
+        windows: int = 5,
+        step: int | None = None,
+    ) -> Leaderboard:
+        """Test several models on the same windows of the past, like `backtest`; the best first.
+
+        This task's own model and the seasonal naive method are always among them.
+
+        Args:
+            models: Names of backbones; None for the naive methods, ``theta`` and ``ridge``.
+            data: See `backtest`, like all below.
+            windows: How many forecasts of each series.
+            step: Steps from one to the next; None for the horizon.
+
+        Raises:
+            UnknownNameError: There is no such backbone.
+            NoDataError: There are no series that are long enough.
+        """
+        return compare(self, models, data, windows=windows, step=step)
+
+    def residuals(
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        step: int = 1,
+        last: int | None = None,
+    ) -> Residuals:
+        """Forecast values that are known, each from what precedes it, and compare.
+
+        No value reaches its own forecast; but the weights of a model have seen those that it was
+        fitted to.
+
+        Args:
+            data: What to look back on, as the inputs of `predict`; None for the data this task was
+                made from, or what a loaded task keeps.
+            step: How many steps are forecast at a time, from the values before the first of them.
+            last: How many steps at the end of each series; None for all before which there is
+                enough to forecast from.
+
+        Raises:
+            NoDataError: No series is long enough.
+        """
+        return find_residuals(self, data, step=step, last=last)
+
+    def anomalies(
+        self,
+        data: Any = None,  # Any: see `residuals`
+        *,
+        level: float = 99,
+        step: int = 1,
+        last: int | None = None,
+    ) -> Anomalies:
+        """Say which values lie outside of the interval that was forecast for them.
+
+        Args:
+            data: See `residuals`, like ``step`` and ``last``.
+            level: Of the interval, in percent: of usual values 100 - level % lie outside, as far
+                as the coverage goes that `finetune` measures and says.
+            step: With 1, a level that stays shifted is flagged once; with the horizon, as long as
+                forecasts from before the shift reach.
+            last: How many steps at the end of each series.
+
+        Raises:
+            NoDataError: No series is long enough.
+        """
+        return find_anomalies(self, data, level=level, step=step, last=last)
+
+    def decompose(self, inputs: Any = None, *, future: Any = None) -> Decomposition:
+        """Take forecasts apart into what they are the sum of.
+
+        A linear model forecasts trend, season and rest of the past one by one, which add up to its
+        forecast; ``nbeats`` adds up the answers of its stacks.
+
+        Args:
+            inputs: As in `predict`.
+            future: As in `predict`.
+
+        Raises:
+            InvalidValueError: The model is of another kind.
+        """
+        return decompose(self, inputs, future)
+
+    def update(self, new: Any) -> Self:  # Any: see Args
+        """Take up new rows behind the series that the task keeps, and go on from them.
+
+        Nothing is fitted again: the model, its intervals and the usual size of each series' errors
+        stay, and intervals still widen in restless times, since the latest errors count. What has
+        no size yet, a new series, gets it from its own values. The data this task was made from
+        grow as well, so that the next `finetune` learns from the new rows.
+
+        Args:
+            new: A table (path or data frame) with the columns that were learnt from and rows that
+                are later than what is known, or arrays as in `from_arrays` where there are no
+                times. Names that are not known are new series.
+
+        Raises:
+            NoDataError: The task keeps no series, or the rows hold no number.
+            DataError: Rows are doubled, not later than what is known, or off the grid; or there is
+                a column that the task was not fitted with.
+        """
+        update(self, new)
+        return self
 
     def save(self, folder: str | Path, *, history: bool = True) -> Path:
         """Write the task to a folder: ``task.json`` and ``model.safetensors``, no pickle.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -12,7 +13,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from ..backbones.series_base import SeriesBackbone
+from ..backbones import find
+from ..backbones.series import covariates_of
+from ..backbones.series_base import SeriesBackbone, kinds_of
 from ..backbones.series_ridge import Ridge, contexts_of
 from ..data.module import Data
 from ..data.series import SeriesData
@@ -27,6 +30,9 @@ from .window_loss import WindowLoss
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
+
+_log = logging.getLogger("mealkit")
 
 
 class SeriesTask(Task):
@@ -99,6 +105,8 @@ class SeriesTask(Task):
                     f"The task has {name}={mine}, the data have {theirs}. Build the task from the "
                     "data: Forecaster.from_data(data)."
                 )
+        if _names(self.spec) != _names(data.spec):
+            warn_of_unused(self.net, data.spec)
         self.spec = data.spec
 
     def plan_training(
@@ -146,15 +154,18 @@ class SeriesTask(Task):
     def on_fit_start(self) -> None:
         """Start to add up."""
         if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge):
-            self.objective.begin(self.net, goes_on=self._adds)
+            data = getattr(self.trainer, "datamodule", None)
+            known = data if isinstance(data, SeriesData) else None
+            self.objective.begin(self.net, goes_on=self._adds, data=known)
         self._is_solved = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Answer with the loss of a batch, or add its windows up; once, and not every epoch."""
         if self.net.trained:
             return super().training_step(batch, batch_idx)
-        if isinstance(self.objective, LeastSquares) and self.current_epoch == 0:
-            self.objective.add(batch)
+        first = self.current_epoch == 0
+        if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge) and first:
+            self.objective.add(self.net, batch)
         return None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -216,6 +227,27 @@ class SeriesTask(Task):
             callbacks=callbacks,
         )
         self._fit(fit, data, 1, batch_size, None)
+
+
+def warn_of_unused(net: SeriesBackbone, spec: SeriesDataSpec) -> None:
+    """Say which covariates of data a backbone cannot use: they would change nothing."""
+    unused = {kind: v for kind, v in spec.covariates.items() if kind not in net.covariates}
+    if not unused:
+        return
+    columns = ", ".join(
+        f"{kind} {', '.join(dict.fromkeys(repr(c.column) for c in several))}"
+        for kind, several in unused.items()
+    )
+    usable = ", ".join(kinds_of(net.covariates)) or "none"
+    able = [name for name in find(kind="series") if covariates_of(name) >= set(spec.covariates)]
+    _log.warning(
+        f"{net.name} cannot use these covariates, which will change nothing: {columns}. It uses "
+        f"{usable}; backbones that use all of them: {', '.join(able)}."
+    )
+
+
+def _names(spec: SeriesDataSpec) -> list[tuple[str, str]]:
+    return [(kind, c.name) for kind, several in spec.covariates.items() for c in several]
 
 
 def objective_of(net: SeriesBackbone, context: int | None) -> Objective:
