@@ -187,8 +187,8 @@ def test_parts_add_up_to_the_forecast(name):
     net = shaken(make(name, center="last", spread="deviation"))
     parts = net.parts(*windows(net))
     expected = {
-        "dlinear": ["level", "trend", "rest"],
-        "nbeats": ["level", "trend", "seasonality", "generic"],
+        "dlinear": ["trend", "rest"],
+        "nbeats": ["trend", "seasonality", "generic"],
     }
     assert list(parts) == expected[name]
     assert torch.allclose(torch.stack(list(parts.values())).sum(0), net(*windows(net)), atol=1e-4)
