@@ -238,8 +238,7 @@ def _window(
     spec = SeriesSpec(
         context_steps=default_context(data),
         horizon_steps=data.horizon_steps,
-        **_used(data, usable),
-    )
+    ).replace_covariates(_used(data, usable))
     spec = spec.replace(preprocessing or {})
     if spec.context_steps < 1:
         raise InvalidValueError("context_steps=0: expected at least 1 step of context.")
