@@ -114,6 +114,7 @@ class Forecaster(SeriesTask):
         self._start: dict[str, Tensor] = {}  # of the net, before the last fit
         self._was_pretrained = False
         self._refits = False
+        self.zero_shot = net.trained and net.pretrained  # whether it forecasts as it came
         self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
         self._context = context
         self._frame_kind: FrameKind = "pandas"
@@ -465,7 +466,7 @@ class Forecaster(SeriesTask):
             with isolate_rng():
                 torch.manual_seed(training.seed)
                 self.backbone = rebuild(net.config, net.input_spec, pretrained=False)
-        self._is_fresh = False
+        self._is_fresh, self.zero_shot = False, False
         data.prepare(self.input_spec)
         if not len(data.train):
             self._without_windows(data)
@@ -594,6 +595,7 @@ class Forecaster(SeriesTask):
                 something is missing, or is of no step that is forecast.
         """
         probabilities = probabilities_of(level)
+        self.look(inputs)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         if steps < 1:
@@ -626,6 +628,27 @@ class Forecaster(SeriesTask):
             frame_kind=kind,
         )
 
+    def look(self, inputs: Any = None) -> None:  # Any: see `predict`
+        """Let a net that was trained elsewhere see the task's data before its first forecast.
+
+        Nothing is trained: intervals are calibrated on validation windows, and the ends of the
+        series are remembered. A net that was fitted here has done so.
+
+        Args:
+            inputs: What is to be forecast; data without validation windows calibrate nothing.
+        """
+        if not self.zero_shot or self.calibration("model").calibrated:
+            return
+        data = inputs if isinstance(inputs, SeriesData) else self.data
+        if data is None or (inputs is not None and data.val is None):
+            _log.warning(
+                f"{self.model} was not fitted and has no data to calibrate on: the intervals are "
+                "normal guesses. Make the task from data (from_*), or call finetune."
+            )
+            return
+        self.check_data(data)
+        self._settle(data)
+
     def fresh(self, data: SeriesData) -> Self:
         """Answer with a task that has learnt nothing yet and is asked the same of other data."""
         if self.net.trained and not self.chooses:
@@ -642,7 +665,7 @@ class Forecaster(SeriesTask):
 
     def _untrained(self) -> SeriesBackbone:
         net = self.net
-        if self._initial is not None or self._is_fresh:
+        if self._initial is not None or self._is_fresh or self.zero_shot:
             again = deepcopy(net)
             again.load_state_dict(self._initial or net.state_dict())
             return again
@@ -686,6 +709,7 @@ class Forecaster(SeriesTask):
         Raises:
             NoDataError: Nothing was held back.
         """
+        self.look(data)
         return evaluate(self, data, step=step)
 
     def backtest(
@@ -850,6 +874,7 @@ class Forecaster(SeriesTask):
             "chooses": self.chooses,
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
+            "zero_shot": self.zero_shot,
         }
 
     @classmethod
@@ -860,6 +885,7 @@ class Forecaster(SeriesTask):
         task = cls.__new__(cls)
         task.__build(backbone, spec, None)
         task._context, task.chooses = settings["context"], settings["chooses"]
+        task.zero_shot = bool(settings.get("zero_shot"))
         task.take_settings(settings)
         return task
 

@@ -8,8 +8,8 @@ import pytest
 
 from mealkit.data.report import Report
 from mealkit.data.series_append import append
-from mealkit.data.series_columns import read_rows, rows_of_arrays
 from mealkit.data.series_build import build_table
+from mealkit.data.series_columns import read_rows, rows_of_arrays
 from mealkit.errors import DataError, InvalidValueError, NoDataError
 
 
