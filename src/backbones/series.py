@@ -17,6 +17,7 @@ from .registry import PROVIDERS, BackboneInfo, Request
 from .series_attention import ITransformer
 from .series_base import SeriesBackbone
 from .series_baselines import Drift, Naive, Naive2, SeasonalNaive, Theta
+from .series_chronos import ChronosSource
 from .series_linear import DLinear, NLinear
 from .series_mixers import TiDE, TSMixer
 from .series_mlp import ResMLP
@@ -84,7 +85,9 @@ def default_context(data: SeriesDataSpec) -> int:
     )
 
 
-_LIBRARIES = {source.prefix: source for source in (TransformersSeriesSource(),)}
+Library = ChronosSource | TransformersSeriesSource
+_SOURCES: tuple[Library, ...] = (ChronosSource(), TransformersSeriesSource())
+_LIBRARIES = {source.prefix: source for source in _SOURCES}
 """Where nets come from that are not ours, by the ``source`` of their configs."""
 
 
@@ -95,7 +98,7 @@ def covariates_of(name: str) -> frozenset[CovariateKind]:
     return _TABLE[name].build.covariates if name in _TABLE else frozenset()
 
 
-def _library(name: str) -> TransformersSeriesSource | None:
+def _library(name: str) -> Library | None:
     return next((source for source in _LIBRARIES.values() if source.has(name)), None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig
 
 from ..errors import BackboneError, InvalidValueError, unknown_name
 from ..specs import SeriesDataSpec, SeriesSpec
@@ -21,15 +21,13 @@ from .base import Block
 from .blocks import make_blocks, partition
 from .registry import BackboneInfo, Request
 from .series_net import LOSSES, WINDOW, Options, SeriesNet, WindowNet
-from .sources import NET
+from .sources import NET, Config
 from .transformers_net import json_of, read_folder
 from .weights import Weights, load, unreachable
 
-Config = Mapping[str, Any]  # Any: plain JSON values
-
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ("*.json", "*.safetensors")
-_LAYOUT = {"center": "mean", "spread": "deviation"}
+LAYOUT = {"center": "mean", "spread": "deviation"}
 """The nets normalise windows themselves, by mean and deviation; done before, that changes nothing,
 but windows that never change come out as they are."""
 
@@ -102,53 +100,61 @@ KINDS = {
 
 MOST_CONTEXT = 512
 """Steps that a trained net that takes any number of them sees, where nobody says how many."""
+_HEADS = ("head.", "output_projection_point.", "output_projection_quantiles.")
 _PRETRAINED_LR = 1e-4
 _MOST_ROWS = 128
 
 
+Once = Callable[[Any, Tensor, int], Tensor]
+"""Asks a net once: windows (B, L), steps that are wanted, to as many steps as it forecasts."""
+
+
 class Wrapped(WindowNet):
-    """A net of transformers, from windows (B, L) to forecasts (B, horizon_steps).
+    """A net of another library, from windows (B, L) to forecasts (B, horizon_steps).
 
     Args:
         inner: The net.
-        kind: Of which family it is.
+        once: How it is asked.
         horizon: How many steps are wanted; more than it forecasts at once are rolled out.
     """
 
-    def __init__(self, inner: PreTrainedModel, *, kind: _Kind, horizon: int) -> None:
+    def __init__(self, inner: nn.Module, *, once: Once, horizon: int) -> None:
         super().__init__()
-        self.inner, self._kind, self._horizon = inner, kind, horizon
+        self.inner, self._once, self._horizon = inner, once, horizon
 
     def forward(self, past: Tensor) -> Tensor:
         """Forecast, in the units of the windows."""
         context, seen, answers, count = past.shape[1], past, [], 0
         while count < self._horizon:
-            answers.append(self._once(seen[:, -context:]))
+            answers.append(self._once(self.inner, seen[:, -context:], self._horizon - count))
             count += answers[-1].shape[1]
             seen = torch.cat([seen, answers[-1]], dim=1)
         return torch.cat(answers, dim=1)[:, : self._horizon]
 
-    def _once(self, past: Tensor) -> Tensor:
-        if self._kind.model_type == "timesfm2_5":
-            patch = int(self.inner.config.patch_length)
-            output = self.inner(
-                past_values=past,
-                # All windows of a call are equally long, so that what fills up the first patch
-                # is the same whatever else is in the batch; the default is 16,384 steps for each.
-                forecast_context_len=math.ceil(past.shape[1] / patch) * patch,
-                truncate_negative=False,  # decided by the smallest value of the whole batch
-            )
-            answer: Tensor = output.mean_predictions
-            return answer
-        output = self.inner(past_values=past[..., None])
-        if self.inner.config.loss == "mse":
-            mean: Tensor = output.prediction_outputs[..., 0]
-            return mean
-        made = self.inner.distribution_output.distribution(  # type: ignore[operator,union-attr]
-            output.prediction_outputs, loc=output.loc, scale=output.scale
-        )
-        drawn: Tensor = made.mean[..., 0]
-        return drawn
+
+def _ask_timesfm(net: Any, past: Tensor, horizon: int) -> Tensor:  # Any: a net of transformers
+    patch = int(net.config.patch_length)
+    output = net(
+        past_values=past,
+        # All windows of a call are equally long, so that what fills up the first patch is the same
+        # whatever else is in the batch; the default is 16,384 steps for each.
+        forecast_context_len=math.ceil(past.shape[1] / patch) * patch,
+        truncate_negative=False,  # decided by the smallest value of the whole batch
+    )
+    answer: Tensor = output.mean_predictions
+    return answer
+
+
+def _ask_patches(net: Any, past: Tensor, horizon: int) -> Tensor:  # Any: a net of transformers
+    output = net(past_values=past[..., None])
+    if net.config.loss == "mse":
+        answer: Tensor = output.prediction_outputs[..., 0]
+        return answer
+    made = net.distribution_output.distribution(
+        output.prediction_outputs, loc=output.loc, scale=output.scale
+    )
+    mean: Tensor = made.mean[..., 0]
+    return mean
 
 
 class TransformersSeries(SeriesNet):
@@ -159,6 +165,8 @@ class TransformersSeries(SeriesNet):
         input_spec: How much of a series it sees.
         config: Plain values from which it is made again; with ``model_config`` and ``options``.
         pretrained: Whether it has been trained.
+        any_length: Whether it takes windows that are shorter than what it was built for.
+        heads: How the names of parameters start that train in every strategy.
     """
 
     def __init__(
@@ -169,9 +177,10 @@ class TransformersSeries(SeriesNet):
         config: Config,
         pretrained: bool,
         any_length: bool,
+        heads: tuple[str, ...],
     ) -> None:
         super().__init__(net, input_spec=input_spec, config=config, pretrained=pretrained)
-        self._any_length = any_length
+        self._any_length, self._heads = any_length, heads
         if any_length:
             self.inputs = ("past", "history")
         if pretrained:
@@ -204,8 +213,12 @@ class TransformersSeries(SeriesNet):
     @property
     def blocks(self) -> list[Block]:
         """The layers from the input side on, without the head that forecasts."""
-        body: nn.Module = self.net.inner.model  # type: ignore[assignment,union-attr]
-        return make_blocks(body, partition(body), prefix=f"{NET}inner.model.")
+        inner: nn.Module = self.net.inner  # type: ignore[assignment]
+        groups = [
+            [name for name in group if not name.startswith(self._heads)]
+            for group in partition(inner)
+        ]
+        return make_blocks(inner, [group for group in groups if group], prefix=f"{NET}inner.")
 
 
 class TransformersSeriesSource:
@@ -262,7 +275,7 @@ class TransformersSeriesSource:
             )
         if hub is not None and (pretrained or name not in KINDS) and request.weights is None:
             return self.from_folder(from_hub(hub), request, name=name)
-        data, options = _series(request), dict(request.options or {})
+        data, options = series_of(request), dict(request.options or {})
         loss = str(options.pop("loss", WINDOW["loss"]))
         if loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
@@ -285,7 +298,7 @@ class TransformersSeriesSource:
                 f"options={dict(request.options)} cannot change a net that is trained already. "
                 f"Leave them out, or name a family to train a new one: {', '.join(KINDS)}."
             )
-        data, model_config = _series(request), folder_config(folder)
+        data, model_config = series_of(request), folder_config(folder)
         context = dict(request.preprocessing or {}).get("context_steps")
         steps = int(str(context)) if context is not None else own_context(model_config, data)
         spec = SeriesSpec(context_steps=steps, horizon_steps=data.horizon_steps)
@@ -306,7 +319,12 @@ class TransformersSeriesSource:
         return net
 
 
-def _series(request: Request) -> SeriesDataSpec:
+def series_of(request: Request) -> SeriesDataSpec:
+    """Answer with what is known of the series.
+
+    Raises:
+        InvalidValueError: The request is for data of another kind.
+    """
     if not isinstance(request.data, SeriesDataSpec):
         raise InvalidValueError(f"Backbones for series need a SeriesDataSpec, got {request.data}.")
     return request.data
@@ -393,12 +411,14 @@ def build(
         ) from error
     if weights is not None:
         load(inner, weights)
+    once = _ask_timesfm if kind.any_length else _ask_patches
     return TransformersSeries(
-        Wrapped(inner, kind=kind, horizon=spec.horizon_steps),
+        Wrapped(inner, once=once, horizon=spec.horizon_steps),
         input_spec=spec,
         config=config,
         pretrained=pretrained,
         any_length=kind.any_length,
+        heads=_HEADS,
     )
 
 
@@ -461,7 +481,7 @@ def record(name: str, data: SeriesDataSpec, model_config: Config, loss: str) -> 
         "name": name,
         "source": "transformers",
         "season": data.season,
-        "options": {**WINDOW, **_LAYOUT, "loss": loss},
+        "options": {**WINDOW, **LAYOUT, "loss": loss},
         "model_config": dict(model_config),
     }
 
