@@ -49,6 +49,9 @@ class SeriesBackbone(Backbone):
     covariates: ClassVar[frozenset[CovariateKind]] = frozenset()
     """The kinds of covariates that it can use beside the series itself."""
 
+    most_rows: int | None = None
+    """Windows that it forecasts at a time at most; None for any number."""
+
     splits: ClassVar[bool] = False
     """Whether `parts` says what its forecasts are made of."""
 

@@ -137,6 +137,7 @@ class Forecaster(SeriesTask):
         self._refits = False
         self._is_tried = False  # as a candidate: it neither calibrates nor remembers
         self._validated: np.ndarray[Any, Any] | None = None
+        self.zero_shot = net.trained and net.pretrained  # whether it forecasts as it came
         self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
         self.context = context
         self._frame_kind: FrameKind = "pandas"
@@ -583,7 +584,7 @@ class Forecaster(SeriesTask):
             with isolate_rng():
                 torch.manual_seed(training.seed)
                 self.backbone = rebuild(net.config, net.input_spec, pretrained=False)
-        self._is_fresh = False
+        self._is_fresh, self.zero_shot = False, False
         data.prepare(self.input_spec)
         if not len(data.train):
             self._without_windows(data)
@@ -712,6 +713,7 @@ class Forecaster(SeriesTask):
                 something is missing, or is of no step that is forecast.
         """
         probabilities = probabilities_of(level)
+        self.look(inputs)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         if steps < 1:
@@ -744,6 +746,27 @@ class Forecaster(SeriesTask):
             frame_kind=kind,
         )
 
+    def look(self, inputs: Any = None) -> None:  # Any: see `predict`
+        """Let a net that was trained elsewhere see the task's data before its first forecast.
+
+        Nothing is trained: intervals are calibrated on validation windows, and the ends of the
+        series are remembered. A net that was fitted here has done so.
+
+        Args:
+            inputs: What is to be forecast; data without validation windows calibrate nothing.
+        """
+        if not self.zero_shot or self.calibration("model").calibrated:
+            return
+        data = inputs if isinstance(inputs, SeriesData) else self.data
+        if data is None or (inputs is not None and data.val is None):
+            _log.warning(
+                f"{self.model} was not fitted and has no data to calibrate on: the intervals are "
+                "normal guesses. Make the task from data (from_*), or call finetune."
+            )
+            return
+        self.check_data(data)
+        self._settle(data)
+
     def fresh(self, data: SeriesData) -> Self:
         """Answer with a task that has learnt nothing yet and is asked the same of other data."""
         if self.net.trained and not self.chooses:
@@ -761,7 +784,7 @@ class Forecaster(SeriesTask):
 
     def _untrained(self) -> SeriesBackbone:
         net = self.net
-        if self._initial is not None or self._is_fresh:
+        if self._initial is not None or self._is_fresh or self.zero_shot:
             again = deepcopy(net)
             again.load_state_dict(self._initial or net.state_dict())
             return again
@@ -805,6 +828,7 @@ class Forecaster(SeriesTask):
         Raises:
             NoDataError: Nothing was held back.
         """
+        self.look(data)
         return evaluate(self, data, step=step)
 
     def backtest(
@@ -970,6 +994,7 @@ class Forecaster(SeriesTask):
             "quality": self.quality,
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
+            "zero_shot": self.zero_shot,
         }
 
     @classmethod
@@ -981,6 +1006,7 @@ class Forecaster(SeriesTask):
         task.__build(backbone, spec, None, "fast")
         task.context, task.chooses = settings["context"], settings["chooses"]
         task.quality = settings.get("quality", "fast")  # absent from the first saved tasks
+        task.zero_shot = bool(settings.get("zero_shot"))
         task.take_settings(settings)
         return task
 

@@ -15,7 +15,8 @@ from mealkit.specs import COVARIATES, Covariate, InputSpec, SeriesDataSpec
 
 DATA = SeriesDataSpec(horizon_steps=4, season=3)
 SEEN = {"context_steps": 24}
-NETS = [n for n in backbones.find(kind="series") if backbones.create(n, DATA).trained]
+NAMES = [n for n in backbones.find(kind="series") if backbones.describe(n).source == "mealkit"]
+NETS = [n for n in NAMES if backbones.create(n, DATA).trained]
 
 
 def make(name: str, **options):
