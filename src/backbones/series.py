@@ -18,6 +18,8 @@ from .series_attention import ITransformer
 from .series_base import SeriesBackbone
 from .series_baselines import Drift, Naive, Naive2, SeasonalNaive, Theta
 from .series_chronos import ChronosSource
+from .series_ensemble import NAME as ENSEMBLE
+from .series_ensemble import rebuild_ensemble
 from .series_linear import DLinear, NLinear
 from .series_mixers import TiDE, TSMixer
 from .series_mlp import ResMLP
@@ -231,6 +233,12 @@ class SeriesProvider:
                 f"This backbone is a module of yours, {config['module']}, which cannot be built "
                 "from its name. Pass the module: mealkit.load(folder, backbone=YourModule())."
             )
+        if name == ENSEMBLE:
+            members = [
+                self.rebuild(each["config"], InputSpec.from_json(each["input"]), pretrained=True)
+                for each in config["members"]
+            ]
+            return rebuild_ensemble(config, members)
         if name in _NETS:
             return build_net(_NETS[name], spec=input_spec, config=config, pretrained=pretrained)
         return _TABLE[name].build(input_spec=input_spec, config=config)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .series_net import WindowNet, WindowShape
+from .series_parts import split
 
 
 class NLinear(WindowNet):
@@ -23,9 +24,20 @@ class NLinear(WindowNet):
 
     def __init__(self, shape: WindowShape) -> None:
         super().__init__()
+        self.season = shape.season
         self.linear = nn.Linear(shape.context, shape.horizon)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+
+    splits: ClassVar[bool] = True
+
+    def parts(self, past: Tensor) -> dict[str, Tensor]:
+        """Forecast trend, season and rest of windows: the map is linear, so they add up."""
+        found = {
+            name: functional.linear(part, self.linear.weight)
+            for name, part in split(past, self.season).items()
+        }
+        return {**found, "trend": found["trend"] + self.linear.bias}
 
     def forward(self, past: Tensor) -> Tensor:
         """Forecast, (B, horizon), from windows (B, context)."""

@@ -134,6 +134,11 @@ class SeriesNet(SeriesBackbone):
             self.inputs = ("past", "level", *self.inputs[1:])
 
     @property
+    def splits(self) -> bool:  # type: ignore[override]  # of a net, not of the class
+        """Whether `parts` says what its forecasts are made of."""
+        return isinstance(self.net, WindowNet) and self.net.splits
+
+    @property
     def default_lr(self) -> float:
         """Peak learning rate where nobody gives one."""
         return self.net.lr if isinstance(self.net, WindowNet) else WindowNet.lr
@@ -147,9 +152,7 @@ class SeriesNet(SeriesBackbone):
         return _back(answer, center, units)[:, :horizon]
 
     def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """Say what forecasts are the sum of, (B, horizon_steps) each, by name.
-
-        ``level`` is what the windows are relative to.
+        """Take a forecast apart as the net does; what windows are relative to is in the first.
 
         Raises:
             BackboneError: The net's forecasts have no parts.
@@ -157,9 +160,10 @@ class SeriesNet(SeriesBackbone):
         if not (isinstance(self.net, WindowNet) and self.net.splits):
             raise BackboneError(f"The forecasts of {self.name!r} have no parts: use 'nbeats'.")
         center, units = self.units(*tensors)
-        parts = self.net.parts(_scaled(tensors[0], center, units))
-        level = {"level": center.expand(-1, self.horizon_steps)}
-        return level | {name: units * part for name, part in parts.items()}
+        scaled = self.net.parts(_scaled(tensors[0], center, units))
+        answer = {name: units * part for name, part in scaled.items()}
+        first = next(iter(answer))
+        return {**answer, first: answer[first] + center}
 
     def draw(self, *tensors: Tensor, count: int, horizon: int, seed: int = 0) -> Tensor:
         """Draw paths of the future from the net's own distribution, (count, B, horizon).

@@ -29,6 +29,15 @@ from ..data.series_table import SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
 from ..specs import DataSpec, SeriesDataSpec
 from .backtest import backtest, evaluate, read_future, read_table
+from .choosing import (
+    Quality,
+    check_quality,
+    choose,
+    mixed,
+    naive_methods,
+    num_epochs,
+    try_candidates,
+)
 from .decomposition import Decomposition, decompose
 from .error_quantiles import ErrorQuantiles
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
@@ -40,7 +49,7 @@ from .residuals import Anomalies, Residuals, find_anomalies, find_residuals
 from .results import History
 from .runs import Run
 from .series_task import SeriesTask, objective_of, warn_of_unused
-from .settling import settle
+from .settling import calibrate, settle, validate
 from .strategies import Strategy
 from .training import Training, fit_quietly, refuse_beside_trainer
 from .updating import update
@@ -54,6 +63,9 @@ which the tiny nets here gain nothing; see the page on forecasting."""
 WEIGHT_DECAY = 0.01
 """Of AdamW where no `Training` is given; as in the runs that the page on forecasting measures."""
 
+PATIENCE = 3
+"""Epochs without improvement after which a model that is only tried is not trained further."""
+
 NUM_SHOWN = 4
 """Horizons of the past that pictures show and saved tasks keep, at least."""
 
@@ -64,10 +76,12 @@ class Forecaster(SeriesTask):
     Args:
         backbone: A name from ``mealkit.backbones.find(kind="series")``; a module from windows
             (B, L) to forecasts (B, horizon), which sees each window minus its last value over its
-            standard deviation; None to let validation windows decide between ``ridge`` and the
-            naive methods.
+            standard deviation; None to let validation windows decide between ``ridge``,
+            ``resmlp``, the naive methods and an ensemble of them.
         horizon: How many steps are to be forecast.
         season: Steps of the season, 1 where there is none.
+        quality: How long to look for a model where none is named: ``"fast"`` tries ``ridge`` and
+            two ``resmlp``, ``"best"`` six of these, which see more and less of the past.
         context: How many steps a method that sees windows sees; None for a choice by the data.
 
     Raises:
@@ -89,13 +103,20 @@ class Forecaster(SeriesTask):
         *,
         horizon: int,
         season: int = 1,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> None:
-        self.__build(backbone, SeriesDataSpec(horizon_steps=horizon, season=season), context)
+        spec = SeriesDataSpec(horizon_steps=horizon, season=season)
+        self.__build(backbone, spec, context, quality)
 
     def __build(
-        self, backbone: str | Path | nn.Module | None, spec: SeriesDataSpec, context: int | None
+        self,
+        backbone: str | Path | nn.Module | None,
+        spec: SeriesDataSpec,
+        context: int | None,
+        quality: Quality,
     ) -> None:
+        check_quality(quality, backbone)
         seen = None if context is None else {"context_steps": context}
         net = create(backbone or "ridge", spec, preprocessing=seen)
         if not isinstance(net, SeriesBackbone):
@@ -108,15 +129,17 @@ class Forecaster(SeriesTask):
         }
         super().__init__(backbone=net, head=nn.ModuleDict(calibrations), spec=spec, context=context)
         self.memory = Memory()
-        self.chooses = backbone is None
+        self.chooses, self.quality = backbone is None, quality
         self._is_fresh = isinstance(backbone, str)  # a net of ours that has not been fitted yet
         self._initial: dict[str, Tensor] | None = None  # of the net, before it was ever fitted
         self._start: dict[str, Tensor] = {}  # of the net, before the last fit
         self._was_pretrained = False
         self._refits = False
+        self._is_tried = False  # as a candidate: it neither calibrates nor remembers
+        self._validated: np.ndarray[Any, Any] | None = None
         self.zero_shot = net.trained and net.pretrained  # whether it forecasts as it came
         self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
-        self._context = context
+        self.context = context
         self._frame_kind: FrameKind = "pandas"
 
     # Sources.
@@ -140,6 +163,7 @@ class Forecaster(SeriesTask):
         test: int = 0,
         seed: int = 0,
         backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from a CSV table (or one with tabs: .tsv) of dates and numbers.
@@ -162,7 +186,7 @@ class Forecaster(SeriesTask):
             test=test,
             seed=seed,
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_parquet(
@@ -183,6 +207,7 @@ class Forecaster(SeriesTask):
         test: int = 0,
         seed: int = 0,
         backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from a parquet table of dates and numbers (needs ``mealkit[parquet]``).
@@ -205,7 +230,7 @@ class Forecaster(SeriesTask):
             test=test,
             seed=seed,
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_data_frame(
@@ -226,6 +251,7 @@ class Forecaster(SeriesTask):
         test: int = 0,
         seed: int = 0,
         backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from a data frame of dates and numbers, pandas or polars.
@@ -248,7 +274,7 @@ class Forecaster(SeriesTask):
             test=test,
             seed=seed,
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_arrays(
@@ -262,6 +288,7 @@ class Forecaster(SeriesTask):
         test: int = 0,
         seed: int = 0,
         backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from series in memory, without times.
@@ -271,7 +298,7 @@ class Forecaster(SeriesTask):
         data = SeriesData.from_arrays(
             arrays, horizon=horizon, ids=ids, season=season, val=val, test=test, seed=seed
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_dataset(
@@ -289,6 +316,7 @@ class Forecaster(SeriesTask):
         test: int = 0,
         seed: int = 0,
         backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from a dataset with one entry a series: GluonTS, Hugging Face, torch, a list.
@@ -308,7 +336,7 @@ class Forecaster(SeriesTask):
             test=test,
             seed=seed,
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_data(
@@ -316,11 +344,12 @@ class Forecaster(SeriesTask):
         data: SeriesData,
         *,
         backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from series that are read already."""
         task = cls.__new__(cls)
-        task.__build(backbone, data.spec, context)
+        task.__build(backbone, data.spec, context, quality)
         task.data = data
         warn_of_unused(task.net, data.spec)
         return task
@@ -339,8 +368,54 @@ class Forecaster(SeriesTask):
             self._settle(data)
 
     def _settle(self, data: SeriesData) -> None:
+        if self._is_tried:
+            self._validated = None if data.val is None else validate(self, data.val)
+            return
         settle(self, data)
         self._remember(data)
+
+    def try_on(
+        self,
+        data: SeriesData,
+        *,
+        batch_size: int | None,
+        seed: int,
+        logger: Logger | None,
+        callbacks: Sequence[pl.Callback],
+    ) -> tuple[np.ndarray[Any, Any], History]:
+        """Learn from what precedes the validation windows, and forecast these, (W, H).
+
+        Raises:
+            DataError: No series is long enough for a window.
+        """
+        self._is_tried = True
+        if self.net.trained:
+            data.prepare(self.input_spec)  # which says how many windows can be learnt from
+            training = Training(weight_decay=WEIGHT_DECAY, seed=seed, patience=PATIENCE)
+            epochs = num_epochs(data, EPOCHS)
+            history = self.finetune(
+                data,
+                epochs=epochs,
+                refit=False,
+                training=training,
+                logger=logger,
+                callbacks=callbacks,
+            )
+        else:
+            history = self.finetune(
+                data, batch_size=batch_size, refit=False, logger=logger, callbacks=callbacks
+            )
+        if self._validated is None:
+            raise NoDataError("Expected validation windows to try a model on.")
+        return self._validated, history
+
+    def learn_rest(self, data: SeriesData, *, batch_size: int | None) -> None:
+        """Learn from what validated as well, with what validation has chosen."""
+        if self.net.trained:
+            self._refits = True
+            self.conclude(data, batch_size)
+        elif self.net.solved and len(data.rest()):
+            self._fit_rest(data, batch_size)
 
     def _remember(self, data: SeriesData) -> None:
         """Keep the ends of the series, up to what is held back."""
@@ -457,7 +532,50 @@ class Forecaster(SeriesTask):
                 logger=logger,
                 callbacks=callbacks,
             )
-        return self._solve_all(series, run, _number(batch_size), trainer, logger, callbacks, refit)
+        rows = _number(batch_size)
+        if self.chooses and trainer is None:
+            return self._choose_all(series, run, rows, logger, callbacks, refit)
+        return self._solve_all(series, run, rows, trainer, logger, callbacks, refit)
+
+    def _choose_all(
+        self,
+        series: SeriesData,
+        run: str | Path | None,
+        batch_size: int | None,
+        logger: Logger | None,
+        callbacks: Sequence[pl.Callback],
+        refit: bool,
+    ) -> History:
+        """Try models on validation windows, and take the best mix of them."""
+        self._begin(series)
+        series.prepare(self.input_spec)
+        if series.val is None or not len(series.train):
+            return self._solve_all(series, run, batch_size, None, logger, callbacks, refit)
+        begun, recorder = self._run_folder(run, None), Recorder()
+        follow: list[pl.Callback] = []
+        if begun is not None:
+            follow = [recorder, *begun.callbacks(task=self, data=series, recorder=recorder)]
+        season = self.spec.season
+        tried = try_candidates(
+            self, series, batch_size, logger=logger, first=follow, callbacks=callbacks
+        )
+        tried += naive_methods(series, series.val)
+        weights, said = choose(tried, series.val, season)
+        _log.info(said)
+        if refit:
+            for one, weight in zip(tried, weights, strict=True):
+                if weight and one.task is not None:
+                    one.task.learn_rest(series, batch_size=batch_size)
+        self.backbone = mixed(tried, weights, season)
+        self.objective = objective_of(self.net, self.context)
+        mean = sum(weight * one.mean for one, weight in zip(tried, weights, strict=True))
+        calibrate(self, series, series.val, np.asarray(mean))
+        self._remember(series)
+        history = tried[int(np.argmax(weights))].history
+        if begun is not None:
+            begun.record(history)
+            begun.finish(self, history)
+        return history
 
     def _begin_training(self, data: SeriesData, training: Training) -> None:
         """Start from weights that the seed decides, where nobody brought others."""
@@ -537,10 +655,10 @@ class Forecaster(SeriesTask):
         """Start from a fresh backbone, of a size that fits the data."""
         if self.chooses or self.net.solved:
             name = "ridge" if self.chooses else self.net.name
-            own = self._context or (None if self.chooses else self.net.input_spec.context_steps)
+            own = self.context or (None if self.chooses else self.net.input_spec.context_steps)
             seen = None if own is None else {"context_steps": own}
             self.backbone = create(name, data.spec, preprocessing=seen)
-            self.objective = objective_of(self.net, self._context)
+            self.objective = objective_of(self.net, self.context)
 
     def _without_windows(self, data: SeriesData) -> None:
         if not (self.net.solved or self.net.trained):
@@ -658,10 +776,11 @@ class Forecaster(SeriesTask):
             net.input_spec = net.input_spec.replace_covariates(used)
             return type(self).from_data(data, backbone=net)
         name = None if self.chooses else self.model
-        context = self._context
+        context = self.context
         if context is None and not self.chooses and self.net.solved:
             context = self.net.input_spec.context_steps
-        return type(self).from_data(data, backbone=name, context=context)
+        quality: Quality = self.quality if self.chooses else "fast"
+        return type(self).from_data(data, backbone=name, quality=quality, context=context)
 
     def _untrained(self) -> SeriesBackbone:
         net = self.net
@@ -870,8 +989,9 @@ class Forecaster(SeriesTask):
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
         return {
-            "context": self._context,
+            "context": self.context,
             "chooses": self.chooses,
+            "quality": self.quality,
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
             "zero_shot": self.zero_shot,
@@ -883,8 +1003,9 @@ class Forecaster(SeriesTask):
         if not isinstance(spec, SeriesDataSpec):
             raise InvalidValueError(f"Expected what series tell, got {spec}.")
         task = cls.__new__(cls)
-        task.__build(backbone, spec, None)
-        task._context, task.chooses = settings["context"], settings["chooses"]
+        task.__build(backbone, spec, None, "fast")
+        task.context, task.chooses = settings["context"], settings["chooses"]
+        task.quality = settings.get("quality", "fast")  # absent from the first saved tasks
         task.zero_shot = bool(settings.get("zero_shot"))
         task.take_settings(settings)
         return task

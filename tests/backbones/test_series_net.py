@@ -11,7 +11,7 @@ from torch import nn
 from mealkit import backbones
 from mealkit.backbones.series_net import MOST_UNITS, WINDOW
 from mealkit.errors import BackboneError, InvalidValueError, UnknownNameError
-from mealkit.specs import InputSpec, SeriesDataSpec
+from mealkit.specs import COVARIATES, Covariate, InputSpec, SeriesDataSpec
 
 DATA = SeriesDataSpec(horizon_steps=4, season=3)
 SEEN = {"context_steps": 24}
@@ -74,12 +74,13 @@ def test_a_window_that_moves_up_or_grows_moves_its_forecast(name):
 @pytest.mark.parametrize("name", NETS)
 def test_a_net_learns_what_repeats(name):
     torch.manual_seed(0)
-    net = make(name)
+    options = {"tsmixer": {"width": 16}, "deepar": {"num_layers": 1}}
+    net = make(name, **options.get(name, {}))
     steps = torch.arange(28)
-    phases = torch.rand(64, 1) * 24
+    phases = torch.rand(32, 1) * 24
     waves = torch.sin((steps + phases) * 2 * torch.pi / 12) + 0.02 * phases
     past, target = waves[:, :24], waves[:, 24:]
-    tensors = [{"past": past, "level": torch.full((64,), 3.0)}[n] for n in net.inputs]
+    tensors = [{"past": past, "level": torch.full((32,), 3.0)}[n] for n in net.inputs]
 
     def error() -> float:
         with torch.no_grad():
@@ -87,7 +88,7 @@ def test_a_net_learns_what_repeats(name):
 
     first = error()
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
-    for _ in range(150):
+    for _ in range(100):
         loss = net.train().losses(*tensors, target=target).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -174,3 +175,117 @@ def test_a_module_that_does_not_fit_is_refused():
         backbones.create(nn.Linear(7, 4), DATA, preprocessing=SEEN)
     with pytest.raises(InvalidValueError, match="already built"):
         backbones.create(Recurrent(), DATA, options={"width": 3})
+
+
+# What only some of them can.
+
+SPLIT = [name for name in NETS if name in ("dlinear", "nbeats")]
+COVERING = [name for name in NETS if make(name).covariates]
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_parts_add_up_to_the_forecast(name):
+    net = shaken(make(name, center="last", spread="deviation"))
+    parts = net.parts(*windows(net))
+    expected = {
+        "dlinear": ["trend", "rest"],
+        "nbeats": ["trend", "seasonality", "generic"],
+    }
+    assert list(parts) == expected[name]
+    assert torch.allclose(torch.stack(list(parts.values())).sum(0), net(*windows(net)), atol=1e-4)
+
+
+def test_a_trend_is_a_parabola_and_a_season_repeats():
+    net = shaken(make("nbeats"))
+    parts = net.parts(*windows(net))
+    assert torch.allclose(parts["trend"].diff(n=3), torch.zeros(5, 1), atol=1e-4)
+    block = net.net.blocks[1]
+    assert torch.allclose(block.behind[:, :1], block.behind[:, 12:13].abs() * block.behind[:, :1])
+    with pytest.raises(BackboneError, match="no parts: use 'nbeats'"):
+        make("nhits").parts(*windows(net))
+
+
+def test_smooth_blocks_of_nhits_interpolate():
+    net = make("nhits", pools=[4], strides=[4])
+    (block,) = net.net.blocks
+    assert block.forecast.out_features == 1
+    assert block.hidden[0].in_features == 6
+    with torch.no_grad():
+        block.forecast.bias.fill_(2.0)
+    assert torch.allclose(net.net(windows(net)[0]), torch.full((5, 4), 2.0))
+
+
+@pytest.mark.parametrize("name", COVERING)
+@pytest.mark.parametrize("kind", COVARIATES)
+def test_covariates_of_each_kind_reach_the_forecast(name, kind):
+    several = (Covariate(column="a"), Covariate(column="b"))
+    data = SeriesDataSpec(horizon_steps=4, season=3, **{kind: several})
+    net = shaken(backbones.create(name, data, preprocessing=SEEN))
+    generator = torch.Generator().manual_seed(0)
+    shape = {"static": (5, 2), "past": (5, 24, 2), "future": (5, 28, 2)}[kind]
+    known = torch.randn(shape, generator=generator)
+    (past,) = windows(make("nlinear"))
+    before = net(past, known)
+    assert before.shape == (5, 4)
+    other = known.clone()
+    other[0, ..., 1] += 1 if kind == "static" else torch.arange(shape[1]) % 3
+    after = net(past, other)
+    assert not torch.allclose(before[0], after[0], atol=1e-5)
+    assert torch.allclose(before[1:], after[1:], atol=1e-6)
+    assert net.forecast(past, known, horizon=9)[:, :4].allclose(before, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", COVERING)
+def test_a_decisive_covariate_is_learnt(name):
+    torch.manual_seed(0)
+    data = SeriesDataSpec(horizon_steps=4, future=(Covariate(column="price"),))
+    narrow = {"tide": 32, "tsmixer": 16, "itransformer": 16}
+    options = {"width": narrow[name]}
+    net = backbones.create(name, data, preprocessing=SEEN, options=options)
+    generator = torch.Generator().manual_seed(1)
+    price = torch.randn(64, 28, 1, generator=generator)
+    values = 3 * price[..., 0] + 0.1 * torch.randn(64, 28, generator=generator)
+    past, target = values[:, :24], values[:, 24:]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = net.train().losses(past, price, target=target).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        forecast = net.eval()(past, price)
+    assert (forecast - target).abs().mean() < 0.5 * target.abs().mean()
+
+
+def test_deepar_draws_from_what_it_forecasts():
+    net = shaken(make("deepar"))
+    drawn = net.draw(*windows(net), count=400, horizon=1)
+    assert drawn.shape == (400, 5, 1)
+    assert torch.equal(drawn, net.draw(*windows(net), count=400, horizon=1))
+    assert not torch.equal(drawn, net.draw(*windows(net), count=400, horizon=1, seed=1))
+    center, units = net.units(*windows(net))
+    past = (windows(net)[0] - center) / units
+    states, _ = net.net._read(past)
+    step = net.net._of(states[:, -1])
+    share = ((drawn[..., 0] - center[:, 0]) / units[:, 0] < step.loc).float().mean(0)
+    assert torch.allclose(share, torch.full((5,), 0.5), atol=0.1)
+    with pytest.raises(BackboneError, match="use 'deepar'"):
+        make("nlinear").draw(windows(net)[0], count=1, horizon=1)
+
+
+def test_deepar_is_trained_by_its_likelihood():
+    net = shaken(make("deepar"))
+    tensors, target = windows(net), torch.ones(5, 4)
+    center, units = net.units(*tensors)
+    past, wanted = (tensors[0] - center) / units, (target - center) / units
+    whole = torch.cat([past, wanted], dim=1)
+    lag = net.net.lag
+    assert lag == 3
+    states, _ = net.net.cells(torch.stack([whole[:, lag - 1 : -1], whole[:, :-lag]], dim=2))
+    mean, spread, freedom = net.net.output(states[:, -4:]).unbind(-1)
+    expected = torch.distributions.StudentT(
+        2 + nn.functional.softplus(freedom + 4), mean, nn.functional.softplus(spread + 0.54) + 1e-4
+    ).log_prob(wanted)
+    assert torch.allclose(net.losses(*tensors, target=target), -expected, atol=1e-4)
+    with pytest.raises(UnknownNameError, match="no option of 'deepar' 'loss'"):
+        make("deepar", loss="mae")

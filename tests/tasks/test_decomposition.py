@@ -47,6 +47,17 @@ def test_parts_are_trend_and_season(task):
     assert np.abs(found.parts["rest"]).max() < 1
 
 
+@pytest.mark.parametrize("name", ["nlinear", "dlinear", "nbeats"])
+def test_nets_that_are_linear_are_taken_apart(name, monkeypatch):
+    monkeypatch.setattr("mealkit.data.series.EPOCH_STEPS", 20)
+    task = Forecaster.from_arrays(waves(), horizon=12, season=12, backbone=name)
+    task.finetune(epochs=2)
+    found = task.decompose()
+    assert {"level", "trend", "rest"} <= set(found.parts)
+    assert np.allclose(sum(found.parts.values()), task.predict().mean, rtol=1e-4)
+    assert (found.parts["level"][0] + found.parts["trend"][0]).std() < 0.5 * found.mean[0].std()
+
+
 def test_series_that_a_simpler_method_forecasts_are_all_trend(task):
     found = task.decompose([waves()[:, 0], np.arange(4.0)])
     assert found.model == ("ridge", "naive")
