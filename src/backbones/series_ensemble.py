@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidValueError
-from ..specs import SeriesSpec
+from ..specs import COVARIATES, CovariateKind, SeriesSpec
 from .series_base import SeriesBackbone
 
 NAME = "ensemble"
@@ -30,6 +30,8 @@ class Ensemble(SeriesBackbone):
         InvalidValueError: There are no members, or they cannot be mixed.
     """
 
+    covariates: ClassVar[frozenset[CovariateKind]] = frozenset(COVARIATES)
+
     def __init__(
         self, members: Sequence[SeriesBackbone], *, weights: Sequence[float], season: int
     ) -> None:
@@ -48,6 +50,8 @@ class Ensemble(SeriesBackbone):
         spec = SeriesSpec(
             context_steps=0 if 0 in contexts else max(contexts),
             horizon_steps=members[0].horizon_steps,
+        ).replace_covariates(
+            {kind: v for m in members for kind, v in m.input_spec.covariates.items()}
         )
         config = {
             "name": NAME,
@@ -61,7 +65,7 @@ class Ensemble(SeriesBackbone):
         super().__init__(input_spec=spec, config=config)
         self.members = nn.ModuleList(members)
         self.weights = tuple(float(weight) / sum(weights) for weight in weights)
-        wanted = [name for member in members for name in member.inputs]
+        wanted = [*self.inputs, *(name for member in members for name in member.inputs)]
         self.inputs = tuple(dict.fromkeys(["past", "history", *wanted]))
 
     @property
@@ -87,7 +91,12 @@ class Ensemble(SeriesBackbone):
         total = past.new_zeros(len(past), horizon)
         weights = past.new_zeros(len(past), 1)
         for member, weight in zip(self._members(), self.weights, strict=True):
-            seen = {**given, "past": _ending(past, member.input_spec.context_steps)}
+            steps = member.input_spec.context_steps
+            seen = {**given, "past": _ending(past, steps)}
+            if steps:  # covariates start where the context does
+                for name in ("past_covariates", "future_covariates"):
+                    if name in given:
+                        seen[name] = given[name][:, self.input_spec.context_steps - steps :]
             answer = member.forecast(*(seen[name] for name in member.inputs), horizon=horizon)
             able = (history >= member.needs_steps)[:, None]
             # Of a window that is too short, a member sees what is not its past.

@@ -348,11 +348,26 @@ class Forecaster(SeriesTask):
         context: int | None = None,
     ) -> Self:
         """Make a task from series that are read already."""
+        task = cls.__of(data, backbone, quality, context)
+        warn_of_unused(task.net, data.spec)
+        return task
+
+    @classmethod
+    def __of(
+        cls,
+        data: SeriesData,
+        backbone: str | Path | nn.Module | None,
+        quality: Quality,
+        context: int | None,
+    ) -> Self:
         task = cls.__new__(cls)
         task.__build(backbone, data.spec, context, quality)
         task.data = data
-        warn_of_unused(task.net, data.spec)
         return task
+
+    def candidate(self, data: SeriesData, backbone: SeriesBackbone) -> Self:
+        """Answer with a task for a backbone that is tried; what it cannot use needs no warning."""
+        return self.__of(data, backbone, "fast", self.context)
 
     # What follows a fit.
 
@@ -675,7 +690,7 @@ class Forecaster(SeriesTask):
 
     def _fit_rest(self, data: SeriesData, batch_size: int | None) -> None:
         """Add the windows that validated, and solve again with the setting they chose."""
-        rest = SeriesData(data.table, spec=data.spec, val=0, seed=data.seed)
+        rest = data.whole()
         rest.train = data.rest()
         self._adds = True
         try:
@@ -774,13 +789,13 @@ class Forecaster(SeriesTask):
             # How covariates are scaled is part of what the data tell.
             used = {kind: data.spec.covariates[kind] for kind in net.input_spec.covariates}
             net.input_spec = net.input_spec.replace_covariates(used)
-            return type(self).from_data(data, backbone=net)
+            return self.__of(data, net, "fast", None)
         name = None if self.chooses else self.model
         context = self.context
         if context is None and not self.chooses and self.net.solved:
             context = self.net.input_spec.context_steps
         quality: Quality = self.quality if self.chooses else "fast"
-        return type(self).from_data(data, backbone=name, quality=quality, context=context)
+        return self.__of(data, name, quality, context)
 
     def _untrained(self) -> SeriesBackbone:
         net = self.net
