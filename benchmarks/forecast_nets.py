@@ -64,7 +64,7 @@ def measure_peer(options: argparse.Namespace) -> dict[str, list[Result]]:
             "horizon": horizon,
             "windows": windows,
             "context": CONTEXT if not options.quick else 48,
-            "steps": 1000 if not options.quick else 100,
+            "steps": options.steps if not options.quick else 100,
             "batch_size": 256,
         }
         for name in PEERS:
@@ -127,6 +127,7 @@ if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--parts", nargs="+", default=["long", "m4", "peer"])
     parser.add_argument("--horizons", type=int, nargs="+", default=[96, 192, 336, 720])
+    parser.add_argument("--steps", type=int, default=1000, help="of the fits beside the peer")
     parser.add_argument("--nets", nargs="+", default=["resmlp", "nhits", "nbeats", "tide"])
     given = read_options(parser)
     if not given.quick:

@@ -17,6 +17,7 @@ from .registry import PROVIDERS, BackboneInfo, Request
 from .series_attention import ITransformer
 from .series_base import SeriesBackbone
 from .series_baselines import Drift, Naive, Naive2, SeasonalNaive, Theta
+from .series_chronos import ChronosSource
 from .series_ensemble import NAME as ENSEMBLE
 from .series_ensemble import rebuild_ensemble
 from .series_linear import DLinear, NLinear
@@ -26,6 +27,7 @@ from .series_net import WINDOW, WindowNet, build_net, check_fits, options_of, wr
 from .series_recurrent import DeepAR
 from .series_ridge import Ridge
 from .series_stacks import NBeats, NHiTS
+from .series_transformers import TransformersSeriesSource
 from .weights import Weights, load
 
 Config = Mapping[str, Any]  # Any: plain JSON values
@@ -85,11 +87,21 @@ def default_context(data: SeriesDataSpec) -> int:
     )
 
 
+Library = ChronosSource | TransformersSeriesSource
+_SOURCES: tuple[Library, ...] = (ChronosSource(), TransformersSeriesSource())
+_LIBRARIES = {source.prefix: source for source in _SOURCES}
+"""Where nets come from that are not ours, by the ``source`` of their configs."""
+
+
 def covariates_of(name: str) -> frozenset[CovariateKind]:
     """Answer with the kinds of covariates that a backbone can use."""
     if name in _NETS:
         return _NETS[name].covariates
-    return _TABLE[name].build.covariates
+    return _TABLE[name].build.covariates if name in _TABLE else frozenset()
+
+
+def _library(name: str) -> Library | None:
+    return next((source for source in _LIBRARIES.values() if source.has(name)), None)
 
 
 class SeriesProvider:
@@ -97,7 +109,8 @@ class SeriesProvider:
 
     def names(self) -> list[str]:
         """List every name."""
-        return [*_TABLE, *_NETS]
+        others = [name for source in _LIBRARIES.values() for name in source.names()]
+        return [*_TABLE, *_NETS, *others]
 
     def near(self, name: str) -> Iterable[str]:
         """List the names among which a misspelt one is looked for."""
@@ -105,14 +118,18 @@ class SeriesProvider:
 
     def has(self, name: str) -> bool:
         """Say whether there is a backbone of this name."""
-        return name in self.names()
+        return name in _TABLE or name in _NETS or _library(name) is not None
 
     def has_weights(self, name: str) -> bool:
-        """Say whether there are pretrained weights; there are none."""
-        return False
+        """Say whether there are pretrained weights: of some nets of other libraries."""
+        library = _library(name)
+        return library is not None and library.has_weights(name)
 
     def describe(self, name: str) -> BackboneInfo:
         """Tell about a backbone, as it is built for one step ahead."""
+        library = _library(name)
+        if library is not None:
+            return library.describe(name)
         with torch.random.fork_rng(devices=[]):
             net = self.from_name(name, Request(data=SeriesDataSpec(horizon_steps=1)))
         return BackboneInfo(
@@ -132,6 +149,10 @@ class SeriesProvider:
         ``preprocessing`` may change ``context_steps``.
         """
         data = _series(request)
+        library = _library(name)
+        if library is not None:
+            spec = _window(data, request.preprocessing, frozenset())
+            return library.from_name(name, request, spec.context_steps)
         if request.pretrained or (request.weights is not None and name not in _NETS):
             raise BackboneError(
                 f"{name!r} has no pretrained weights: it learns from your series in finetune."
@@ -159,15 +180,18 @@ class SeriesProvider:
             context_steps=steps[entry.context],
             horizon_steps=data.horizon_steps,
             scaled=entry.scaled,
-            **_used(data, usable),
-        )
+        ).replace_covariates(_used(data, usable))
         return entry.build(input_spec=spec, config=config)
 
     def from_folder(self, folder: Path, request: Request) -> SeriesBackbone:
-        """Refuse: no library writes folders of these."""
+        """Build the net that a folder of another library describes."""
+        _window(_series(request), request.preprocessing, frozenset())
+        for source in _LIBRARIES.values():
+            if source.owns(folder):
+                return source.from_folder(folder, request)
         raise BackboneError(
-            f"{str(folder)!r} is no backbone for series. Known are {', '.join(self.names())}; a "
-            "saved task is read by mealkit.load."
+            f"{str(folder)!r} is no backbone for series: expected a saved task, or a config.json "
+            f"with a model_type beside weights. Names are {', '.join(self.names())}."
         )
 
     def from_module(self, module: nn.Module, request: Request) -> SeriesBackbone:
@@ -182,7 +206,7 @@ class SeriesProvider:
         self, config: Config, input_spec: InputSpec, weights: Weights | None, request: Request
     ) -> SeriesBackbone:
         """Build a recorded net with what it learnt; what was solved is solved again in seconds."""
-        if config["name"] not in _NETS:
+        if config["name"] not in _NETS and config.get("source") not in _LIBRARIES:
             raise BackboneError(
                 f"A saved {config['name']!r} cannot be the backbone of another task. Load the "
                 f"whole task with mealkit.load, or name the backbone: {config['name']!r}."
@@ -201,6 +225,9 @@ class SeriesProvider:
         if not isinstance(input_spec, SeriesSpec):
             raise InvalidValueError(f"Backbones for series need a SeriesSpec, got {input_spec}.")
         name = config["name"]
+        if config.get("source") in _LIBRARIES:
+            library = _LIBRARIES[config["source"]]
+            return library.build(config, input_spec, None, pretrained=pretrained)
         if name is None:
             raise BackboneError(
                 f"This backbone is a module of yours, {config['module']}, which cannot be built "
@@ -238,8 +265,7 @@ def _window(
     spec = SeriesSpec(
         context_steps=default_context(data),
         horizon_steps=data.horizon_steps,
-        **_used(data, usable),
-    )
+    ).replace_covariates(_used(data, usable))
     spec = spec.replace(preprocessing or {})
     if spec.context_steps < 1:
         raise InvalidValueError("context_steps=0: expected at least 1 step of context.")

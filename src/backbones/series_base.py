@@ -49,6 +49,9 @@ class SeriesBackbone(Backbone):
     covariates: ClassVar[frozenset[CovariateKind]] = frozenset()
     """The kinds of covariates that it can use beside the series itself."""
 
+    most_rows: int | None = None
+    """Windows that it forecasts at a time at most; None for any number."""
+
     splits: ClassVar[bool] = False
     """Whether `parts` says what its forecasts are made of."""
 
@@ -100,6 +103,10 @@ class SeriesBackbone(Backbone):
         """
         raise NotImplementedError
 
+    def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Answer with the batch entries by name."""
+        return dict(zip(self.inputs, tensors, strict=True))
+
     def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
         """Take a forecast apart: summands by name, (B, horizon_steps) each, where it `splits`.
 
@@ -108,10 +115,6 @@ class SeriesBackbone(Backbone):
                 first of the summands.
         """
         raise NotImplementedError
-
-    def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Answer with the batch entries by name."""
-        return dict(zip(self.inputs, tensors, strict=True))
 
     @property
     def default_lr(self) -> float:

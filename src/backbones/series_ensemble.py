@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidValueError
-from ..specs import COVARIATES, Covariate, CovariateKind, SeriesSpec
+from ..specs import COVARIATES, CovariateKind, SeriesSpec
 from .series_base import SeriesBackbone
 
 NAME = "ensemble"
@@ -50,11 +50,9 @@ class Ensemble(SeriesBackbone):
         spec = SeriesSpec(
             context_steps=0 if 0 in contexts else max(contexts),
             horizon_steps=members[0].horizon_steps,
+        ).replace_covariates(
+            {kind: v for m in members for kind, v in m.input_spec.covariates.items()}
         )
-        used: dict[CovariateKind, tuple[Covariate, ...]] = {}
-        for member in members:
-            used |= member.input_spec.covariates
-        spec = spec.replace_covariates(used)
         config = {
             "name": NAME,
             "season": season,
@@ -67,7 +65,7 @@ class Ensemble(SeriesBackbone):
         super().__init__(input_spec=spec, config=config)
         self.members = nn.ModuleList(members)
         self.weights = tuple(float(weight) / sum(weights) for weight in weights)
-        wanted = [name for member in members for name in member.inputs]
+        wanted = [*self.inputs, *(name for member in members for name in member.inputs)]
         self.inputs = tuple(dict.fromkeys(["past", "history", *wanted]))
 
     @property
@@ -93,24 +91,18 @@ class Ensemble(SeriesBackbone):
         total = past.new_zeros(len(past), horizon)
         weights = past.new_zeros(len(past), 1)
         for member, weight in zip(self._members(), self.weights, strict=True):
-            seen = _seen_by(member, given)
+            steps = member.input_spec.context_steps
+            seen = {**given, "past": _ending(past, steps)}
+            if steps:  # covariates start where the context does
+                for name in ("past_covariates", "future_covariates"):
+                    if name in given:
+                        seen[name] = given[name][:, self.input_spec.context_steps - steps :]
             answer = member.forecast(*(seen[name] for name in member.inputs), horizon=horizon)
             able = (history >= member.needs_steps)[:, None]
             # Of a window that is too short, a member sees what is not its past.
             total = total + torch.where(able, weight * answer, 0.0)
             weights = weights + torch.where(able, weight, 0.0)
         return total / weights
-
-
-def _seen_by(member: SeriesBackbone, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Answer with the batch entries as the member's own context has them."""
-    steps, whole = member.input_spec.context_steps, given["past"].shape[1]
-    seen = {**given, "past": _ending(given["past"], steps)}
-    if "past_covariates" in given:
-        seen["past_covariates"] = given["past_covariates"][:, whole - steps :]
-    if "future_covariates" in given:
-        seen["future_covariates"] = given["future_covariates"][:, whole - steps :]
-    return seen
 
 
 def _ending(past: Tensor, steps: int) -> Tensor:

@@ -152,9 +152,7 @@ class SeriesNet(SeriesBackbone):
         return _back(answer, center, units)[:, :horizon]
 
     def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """Say what forecasts are the sum of, (B, horizon_steps) each, by name.
-
-        ``level`` is what the windows are relative to.
+        """Take a forecast apart as the net does; what windows are relative to is in the first.
 
         Raises:
             BackboneError: The net's forecasts have no parts.
@@ -162,9 +160,10 @@ class SeriesNet(SeriesBackbone):
         if not (isinstance(self.net, WindowNet) and self.net.splits):
             raise BackboneError(f"The forecasts of {self.name!r} have no parts: use 'nbeats'.")
         center, units = self.units(*tensors)
-        parts = self.net.parts(_scaled(tensors[0], center, units))
-        level = {"level": center.expand(-1, self.horizon_steps)}
-        return level | {name: units * part for name, part in parts.items()}
+        scaled = self.net.parts(_scaled(tensors[0], center, units))
+        answer = {name: units * part for name, part in scaled.items()}
+        first = next(iter(answer))
+        return {**answer, first: answer[first] + center}
 
     def draw(self, *tensors: Tensor, count: int, horizon: int, seed: int = 0) -> Tensor:
         """Draw paths of the future from the net's own distribution, (count, B, horizon).

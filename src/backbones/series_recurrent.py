@@ -51,8 +51,8 @@ class DeepAR(WindowNet):
     def surprise(self, past: Tensor, target: Tensor) -> Tensor:
         """Answer with the negative log-likelihood of each step, (B, horizon)."""
         states = self._read(torch.cat([past, target[:, :-1]], dim=1))[0]
-        found: Tensor = -self._of(states[:, -target.shape[1] :]).log_prob(target)
-        return found
+        likelihood: Tensor = self._of(states[:, -target.shape[1] :]).log_prob(target)  # type: ignore[no-untyped-call]  # torch's
+        return -likelihood
 
     def forward(self, past: Tensor) -> Tensor:
         """Forecast, (B, horizon), from windows (B, context)."""

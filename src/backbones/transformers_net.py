@@ -79,6 +79,8 @@ def read_folder(
     folder: Path,
     model_config: Any,  # Any: PretrainedConfig subclass
     is_head: Callable[[str], bool],
+    *,
+    reader: Any = None,  # Any: a class of transformers
 ) -> Weights:
     """Read a folder's weights through transformers, which gives old ones their present names.
 
@@ -86,6 +88,7 @@ def read_folder(
         folder: As `save_pretrained` writes it.
         model_config: The folder's own.
         is_head: Whether a tensor of this name belongs to a head that is left out.
+        reader: The class of the net, which then has this config; None for its body without a head.
 
     Raises:
         WeightsError: There are none, or a tensor is missing, foreign or of another shape.
@@ -96,14 +99,15 @@ def read_folder(
         )
     try:
         with quiet():
-            net, report = AutoModel.from_pretrained(
+            own = {} if reader is None else {"config": model_config}
+            net, report = (reader or AutoModel).from_pretrained(
                 folder,
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are in the report, and refused by name below
                 dtype=torch.float32,
-                **_poolless(model_config),
+                **(own or _poolless(model_config)),
             )
     except Exception as error:  # transformers and safetensors raise many kinds
         reason = " ".join(str(error).split())[:300]

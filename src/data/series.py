@@ -173,7 +173,13 @@ class SeriesData(Data):
 
     def whole(self) -> SeriesData:
         """Answer with the same series, of which all windows train that are not held back."""
-        made = SeriesData(self.table.cut(self.known), spec=self.spec, val=0, seed=self.seed)
+        made = SeriesData(
+            self.table.cut(self.known),
+            spec=self.spec,
+            val=0,
+            seed=self.seed,
+            frame_kind=self.frame_kind,
+        )
         made.batch_size = self.batch_size
         return made
 

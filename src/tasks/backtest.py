@@ -189,7 +189,10 @@ def backtest(
     spec = replace(series.spec, season=past.season)
     known = SeriesData(past, spec=spec, seed=series.seed)
     fresh = task.fresh(known)
-    fresh.finetune(**task.fitting)
+    if task.zero_shot:
+        fresh.look()
+    else:
+        fresh.finetune(**task.fitting)
     samples = _windows_after(series, known, np.flatnonzero(long), first, stride)
     if missing[long].any():
         _log.warning(

@@ -173,7 +173,9 @@ def _candidate(task: Forecaster, data: SeriesData, candidate: Candidate) -> Fore
             preprocessing={"context_steps": steps},
             options=dict(candidate.options) or None,
         )
-    return type(task).from_data(data, backbone=made, context=task.context)
+    if not isinstance(made, SeriesBackbone):
+        raise InvalidValueError(f"Expected a backbone for series, got {made}.")
+    return task.candidate(data, made)
 
 
 def choose(tried: Sequence[Tried], samples: SeriesSamples, season: int) -> tuple[Array, str]:

@@ -137,6 +137,7 @@ class Forecaster(SeriesTask):
         self._refits = False
         self._is_tried = False  # as a candidate: it neither calibrates nor remembers
         self._validated: np.ndarray[Any, Any] | None = None
+        self.zero_shot = net.trained and net.pretrained  # whether it forecasts as it came
         self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
         self.context = context
         self._frame_kind: FrameKind = "pandas"
@@ -347,11 +348,26 @@ class Forecaster(SeriesTask):
         context: int | None = None,
     ) -> Self:
         """Make a task from series that are read already."""
+        task = cls.__of(data, backbone, quality, context)
+        warn_of_unused(task.net, data.spec)
+        return task
+
+    @classmethod
+    def __of(
+        cls,
+        data: SeriesData,
+        backbone: str | Path | nn.Module | None,
+        quality: Quality,
+        context: int | None,
+    ) -> Self:
         task = cls.__new__(cls)
         task.__build(backbone, data.spec, context, quality)
         task.data = data
-        warn_of_unused(task.net, data.spec)
         return task
+
+    def candidate(self, data: SeriesData, backbone: SeriesBackbone) -> Self:
+        """Answer with a task for a backbone that is tried; what it cannot use needs no warning."""
+        return self.__of(data, backbone, "fast", self.context)
 
     # What follows a fit.
 
@@ -584,7 +600,7 @@ class Forecaster(SeriesTask):
             with isolate_rng():
                 torch.manual_seed(training.seed)
                 self.backbone = rebuild(net.config, net.input_spec, pretrained=False)
-        self._is_fresh = False
+        self._is_fresh, self.zero_shot = False, False
         data.prepare(self.input_spec)
         if not len(data.train):
             self._without_windows(data)
@@ -675,7 +691,7 @@ class Forecaster(SeriesTask):
 
     def _fit_rest(self, data: SeriesData, batch_size: int | None) -> None:
         """Add the windows that validated, and solve again with the setting they chose."""
-        rest = SeriesData(data.table, spec=data.spec, val=0, seed=data.seed)
+        rest = data.whole()
         rest.train = data.rest()
         self._adds = True
         try:
@@ -713,6 +729,7 @@ class Forecaster(SeriesTask):
                 something is missing, or is of no step that is forecast.
         """
         probabilities = probabilities_of(level)
+        self.look(inputs)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         if steps < 1:
@@ -745,6 +762,27 @@ class Forecaster(SeriesTask):
             frame_kind=kind,
         )
 
+    def look(self, inputs: Any = None) -> None:  # Any: see `predict`
+        """Let a net that was trained elsewhere see the task's data before its first forecast.
+
+        Nothing is trained: intervals are calibrated on validation windows, and the ends of the
+        series are remembered. A net that was fitted here has done so.
+
+        Args:
+            inputs: What is to be forecast; data without validation windows calibrate nothing.
+        """
+        if not self.zero_shot or self.calibration("model").calibrated:
+            return
+        data = inputs if isinstance(inputs, SeriesData) else self.data
+        if data is None or (inputs is not None and data.val is None):
+            _log.warning(
+                f"{self.model} was not fitted and has no data to calibrate on: the intervals are "
+                "normal guesses. Make the task from data (from_*), or call finetune."
+            )
+            return
+        self.check_data(data)
+        self._settle(data)
+
     def fresh(self, data: SeriesData) -> Self:
         """Answer with a task that has learnt nothing yet and is asked the same of other data."""
         if self.net.trained and not self.chooses:
@@ -752,17 +790,17 @@ class Forecaster(SeriesTask):
             # How covariates are scaled is part of what the data tell.
             used = {kind: data.spec.covariates[kind] for kind in net.input_spec.covariates}
             net.input_spec = net.input_spec.replace_covariates(used)
-            return type(self).from_data(data, backbone=net)
+            return self.__of(data, net, "fast", None)
         name = None if self.chooses else self.model
         context = self.context
         if context is None and not self.chooses and self.net.solved:
             context = self.net.input_spec.context_steps
         quality: Quality = self.quality if self.chooses else "fast"
-        return type(self).from_data(data, backbone=name, quality=quality, context=context)
+        return self.__of(data, name, quality, context)
 
     def _untrained(self) -> SeriesBackbone:
         net = self.net
-        if self._initial is not None or self._is_fresh:
+        if self._initial is not None or self._is_fresh or self.zero_shot:
             again = deepcopy(net)
             again.load_state_dict(self._initial or net.state_dict())
             return again
@@ -806,6 +844,7 @@ class Forecaster(SeriesTask):
         Raises:
             NoDataError: Nothing was held back.
         """
+        self.look(data)
         return evaluate(self, data, step=step)
 
     def backtest(
@@ -971,6 +1010,7 @@ class Forecaster(SeriesTask):
             "quality": self.quality,
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
+            "zero_shot": self.zero_shot,
         }
 
     @classmethod
@@ -982,6 +1022,7 @@ class Forecaster(SeriesTask):
         task.__build(backbone, spec, None, "fast")
         task.context, task.chooses = settings["context"], settings["chooses"]
         task.quality = settings.get("quality", "fast")  # absent from the first saved tasks
+        task.zero_shot = bool(settings.get("zero_shot"))
         task.take_settings(settings)
         return task
 

@@ -63,7 +63,7 @@ def forecast(
     # Whole histories are float64, which not every accelerator knows, and loop in numpy anyway.
     device = best_device() if net.input_spec.scaled else torch.device("cpu")
     net.to(device).eval()
-    size = batch_size
+    size = min(batch_size, net.most_rows or batch_size)
     if not net.input_spec.context_steps and len(samples):
         size = int(np.clip(_BATCH_STEPS // max(1, samples.history.max()), 1, size))
     for batch in plain_loader(samples, batch_size=size):

@@ -12,7 +12,7 @@ from mealkit.backbones.series_ridge import Choice, Moments, choose, contexts_of,
 from mealkit.errors import BackboneError, InvalidValueError, UnknownNameError
 from mealkit.specs import COVARIATES, Covariate, SeriesDataSpec, SeriesSpec
 
-NAMES = backbones.find(kind="series")
+NAMES = [n for n in backbones.find(kind="series") if backbones.describe(n).source == "mealkit"]
 NETS = ["nlinear", "dlinear", "resmlp", "nbeats", "nhits", "tide", "tsmixer", "itransformer"]
 NETS += ["deepar"]
 DATA = SeriesDataSpec(horizon_steps=4, season=3)

@@ -8,7 +8,9 @@ import pytest
 
 import mealkit
 from mealkit import Forecaster, SeriesData
+from mealkit.backbones.series_ensemble import Ensemble
 from mealkit.errors import DataError
+from mealkit.tasks.forecasting import forecast
 
 ROLES = {"time": "date", "target": "sales", "series": "shop"}
 ALL = {"static": "kind", "past": "orders", "future": ["promo", "price"]}
@@ -219,6 +221,21 @@ def test_nothing_after_a_cutoff_changes_a_forecast_before_it(part):
     assert not np.array_equal(answers[0].quantiles, answers[1].quantiles)
 
 
+@pytest.mark.parametrize("name", ["tide", "tsmixer"])
+def test_nets_see_nothing_after_a_cutoff_either(name, monkeypatch):
+    """Not even how covariates are scaled."""
+    monkeypatch.setattr("mealkit.data.series.EPOCH_STEPS", 2)
+    frame = shops()
+    late = frame.groupby("shop").cumcount(ascending=False) < 6
+    broken = frame.assign(**{n: frame[n].where(~late, 1e6) for n in ("sales", "orders")})
+    answers = []
+    for table in (frame, broken):
+        task = make(table, backbone=name, context=14)
+        task.finetune(epochs=1, batch_size=8, refit=False)
+        answers.append(task.backtest(windows=1).forecasts.quantiles)
+    assert np.array_equal(*answers)
+
+
 def test_known_futures_change_forecasts_of_the_past():
     frame = shops()
     late = frame.groupby("shop").cumcount(ascending=False) < 6
@@ -256,3 +273,29 @@ def test_data_with_other_covariates_are_refused(caplog):
     task.finetune(other)  # ridge is solved anew, with what there is
     assert [c.name for c in task.input_spec.future] == ["promo"]
     assert not task.input_spec.static
+
+
+def test_members_of_an_ensemble_see_the_covariates_of_their_own_context():
+    data = make(shops(), backbone="ridge").data
+    members = []
+    for context in (21, 14):
+        task = Forecaster.from_data(data, backbone="ridge", context=context)
+        task.finetune()
+        members.append(task)
+    net = Ensemble([task.net for task in members], weights=[1, 3], season=7)
+    assert [c.name for c in net.input_spec.future] == ["promo", "price"]
+    mixed, _ = forecast(net, data.val, horizon=6)
+    alone = [forecast(task.net, data.val, horizon=6)[0] for task in members]
+    assert np.allclose(mixed, (alone[0] + 3 * alone[1]) / 4)
+
+
+def test_several_targets_share_covariates_and_have_forecasts_of_their_own():
+    frame = shops()
+    frame["profit"] = 0.1 * frame["sales"]
+    known, truth = split(frame)
+    task = fitted(known, target=["sales", "profit"], static=(), past=(), backbone="ridge")
+    answer = task.predict(future=of_future(truth))
+    assert answer.series == (*(f"{s}/sales" for s in "abc"), *(f"{s}/profit" for s in "abc"))
+    assert np.allclose(answer.mean[3:], 0.1 * answer.mean[:3])
+    scores = task.backtest(windows=2)
+    assert len(scores.forecasts) == 12

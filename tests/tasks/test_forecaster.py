@@ -504,6 +504,11 @@ def test_frames_are_answered_in_kind(task, monkeypatch):
     assert isinstance(answer.to_frame(), Frame)
     assert np.allclose(answer.mean, task.predict(frame).mean)
     assert isinstance(task.predict(frame).to_frame(), pd.DataFrame)
+    own = Forecaster.from_data_frame(
+        Frame({name: frame[name].tolist() for name in frame}), horizon=12, backbone="ridge"
+    )
+    own.finetune()
+    assert isinstance(own.predict().to_frame(), Frame)
 
 
 def test_pictures_show_past_forecast_and_naive(task):
