@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,7 @@ def main(
     backbone: str | None = None,
 ) -> float:
     """Fit one model to all series, forecast, compare; answer with the skill over the naive one."""
+    truth: Any = None  # (N, horizon), what happened
     if train is None:
         whole = cut_real_series()
         known = {name: values[:-horizon] for name, values in whole.items()}
@@ -72,7 +73,7 @@ if __name__ == "__main__":
     parser.add_argument("--train", type=Path, help="CSV file with a series per row")
     parser.add_argument("--test", type=Path, help="CSV file with what follows them")
     parser.add_argument("--horizon", type=int, default=13, help="steps")
-    parser.add_argument("--season", type=int, default=1, help="steps of it, 1 for none")
+    parser.add_argument("--season", type=int, default=1)
     parser.add_argument("--quality", default="fast", choices=["fast", "best"])
     parser.add_argument("--quick", action="store_true", help="ridge on pieces of real series")
     given = vars(parser.parse_args())
