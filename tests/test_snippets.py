@@ -110,3 +110,10 @@ def test_files_that_pages_link_to_exist() -> None:
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", readme)
     links += re.findall(r'src="(?!https?:)([^"]+)"', readme)
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_from_a_table_to_a_saved_forecaster_takes_five_lines() -> None:
+    first = python_blocks(ROOT / "docs/forecast.md")[0].code
+    lines = [line for line in first.splitlines() if line.strip()]
+    assert len(lines) <= 5
+    assert [verb in first for verb in ("from_csv", "finetune", "predict", "save")] == [True] * 4

@@ -24,7 +24,7 @@ from .forecasting import Array, Scales, actual, forecast
 from .results import History
 
 if TYPE_CHECKING:
-    from .forecaster import Forecaster
+    from .fitted_task import FittedTask
 
 _log = logging.getLogger("mealkit")
 
@@ -100,7 +100,7 @@ class Tried:
     net: SeriesBackbone
     mean: Array
     history: History
-    task: Forecaster | None = None
+    task: FittedTask | None = None
 
 
 def check_quality(quality: str, backbone: object) -> None:
@@ -125,7 +125,7 @@ def num_epochs(data: SeriesData, most: int) -> int:
 
 
 def try_candidates(
-    task: Forecaster,
+    task: FittedTask,
     data: SeriesData,
     batch_size: int | None,
     *,
@@ -159,7 +159,7 @@ def try_candidates(
     return found
 
 
-def _candidate(task: Forecaster, data: SeriesData, candidate: Candidate) -> Forecaster:
+def _candidate(task: FittedTask, data: SeriesData, candidate: Candidate) -> FittedTask:
     net = task.net
     steps = net.input_spec.context_steps
     if task.context is None:

@@ -15,7 +15,7 @@ from .forecasting import LEVELS, Array, actual, forecast, mase, seasonal_naive, 
 from .least_squares import LeastSquares
 
 if TYPE_CHECKING:
-    from .forecaster import Forecaster
+    from .fitted_task import FittedTask
 
 _log = logging.getLogger("mealkit")
 
@@ -23,7 +23,7 @@ _MEASURED = 0.4
 """Share of the validation windows, the latest, on which coverage is measured."""
 
 
-def settle(task: Forecaster, data: SeriesData) -> None:
+def settle(task: FittedTask, data: SeriesData) -> None:
     """Choose between model and baselines, and calibrate the intervals, on validation windows.
 
     Args:
@@ -44,14 +44,14 @@ def settle(task: Forecaster, data: SeriesData) -> None:
     calibrate(task, data, data.val, _choose(task, data.val, mean, naive))
 
 
-def validate(task: Forecaster, samples: SeriesSamples) -> Array:
+def validate(task: FittedTask, samples: SeriesSamples) -> Array:
     """Answer with forecasts of validation windows, (W, H), with the setting that they choose."""
     _sharpen(task, samples)
     mean, _ = forecast(task.net, samples, horizon=task.spec.horizon_steps)
     return mean
 
 
-def calibrate(task: Forecaster, data: SeriesData, samples: SeriesSamples, mean: Array) -> None:
+def calibrate(task: FittedTask, data: SeriesData, samples: SeriesSamples, mean: Array) -> None:
     """Learn the intervals from what forecasts of validation windows missed, and measure them.
 
     Args:
@@ -73,7 +73,7 @@ def calibrate(task: Forecaster, data: SeriesData, samples: SeriesSamples, mean: 
     _log.info(f"Calibrated the intervals on {len(mean):,} validation windows; {said}.")
 
 
-def _sharpen(task: Forecaster, samples: SeriesSamples) -> None:
+def _sharpen(task: FittedTask, samples: SeriesSamples) -> None:
     """Take the setting of ridge that has the lowest MASE, of those with the least squared error."""
     objective, net = task.objective, task.net
     if not (isinstance(objective, LeastSquares) and isinstance(net, Ridge)):
@@ -88,7 +88,7 @@ def _sharpen(task: Forecaster, samples: SeriesSamples) -> None:
         _log.info(f"Solved {net.name}: {objective.choice}, as validation windows want it.")
 
 
-def _choose(task: Forecaster, samples: SeriesSamples, mean: Array, naive: Array) -> Array:
+def _choose(task: FittedTask, samples: SeriesSamples, mean: Array, naive: Array) -> Array:
     """Compare the model with the naive methods; take the best, or warn where one was named."""
     season, horizon = task.spec.season, task.spec.horizon_steps
     last, _ = seasonal_naive(samples, season=1, horizon=horizon)

@@ -111,7 +111,7 @@ def mixes(monkeypatch: pytest.MonkeyPatch) -> None:
     def both(tried, samples, season):
         return np.pad(chosen, (0, len(tried) - 2)), "An ensemble is used: both."
 
-    monkeypatch.setattr("mealkit.tasks.forecaster.choose", both)
+    monkeypatch.setattr("mealkit.tasks.fitted_task.choose", both)
 
 
 def test_an_ensemble_is_calibrated_remembered_saved_and_asked_again(data, mixes, tmp_path):
