@@ -53,9 +53,10 @@ def test_nets_that_are_linear_are_taken_apart(name, monkeypatch):
     task = Forecaster.from_arrays(waves(), horizon=12, season=12, backbone=name)
     task.finetune(epochs=2)
     found = task.decompose()
-    assert {"level", "trend"} < set(found.parts)
+    assert next(iter(found.parts)) == "trend"
+    assert len(found.parts) >= 2
     assert np.allclose(sum(found.parts.values()), task.predict().mean, rtol=1e-4)
-    assert (found.parts["level"][0] + found.parts["trend"][0]).std() < 0.5 * found.mean[0].std()
+    assert found.parts["trend"][0].std() < 0.5 * found.mean[0].std()
 
 
 def test_series_that_a_simpler_method_forecasts_are_all_trend(task):
