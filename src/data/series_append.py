@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DataError
 from ..specs import COVARIATES
 from .report import Report
-from .series_build import build_table
+from .series_build import CONSTANT, SINGLE, build_table
 from .series_columns import Rows
 from .series_covariates import Covariates, filled_forward
 from .series_table import SeriesTable, filled, offsets_of
@@ -39,7 +39,12 @@ def append(table: SeriesTable, rows: Rows, *, report: Report) -> SeriesTable:
     """
     rows = _timed(table, rows)
     _refuse_known_times(table, rows)
-    new = build_table(rows, frequency=str(table.frequency), season=table.season, report=report)
+    found = Report()
+    new = build_table(rows, frequency=str(table.frequency), season=table.season, report=found)
+    for id, problem in found.entries:
+        # A few new rows may well be equal; the series that they belong to is not.
+        if id not in table.ids or problem not in (SINGLE, CONSTANT):
+            report.add(id, problem)
     tails = {id: number for number, id in enumerate(new.ids)}
     parts = [_extended(table, number, new, tails.get(id), report) for number, id in _named(table)]
     parts += [_part(new, number) for number, id in _named(new) if id not in table.ids]

@@ -17,6 +17,9 @@ from .series_table import SeriesTable, filled, infer_season, offsets_of
 from .series_time import Array, Frequency, infer_frequency, keeps_wall_time, local
 
 Duplicates = Literal["raise", "mean", "last"]
+SINGLE = "a single value; forecast as it is, without a model"
+CONSTANT = "constant"
+"""What the report says of series that say little."""
 MOST_GAPS = 20
 """A grid may be at most this many times as long as the rows that stand on it."""
 
@@ -246,9 +249,9 @@ def _tell_defects(id: str, laid: Array, after: int, report: Report) -> None:
     if missing:
         report.add(id, f"{missing:,} of {len(laid):,} steps are missing; masked, never a target")
     if len(laid) == 1:
-        report.add(id, "a single value; forecast as it is, without a model")
+        report.add(id, SINGLE)
     elif len(np.unique(laid[observed])) == 1:
-        report.add(id, "constant")
+        report.add(id, CONSTANT)
 
 
 def _refuse_off_grid(id: str, part: _Part, off: Array, grid: Frequency) -> None:

@@ -119,3 +119,14 @@ def test_every_grid_goes_on(step, zone):
     known = table_of(frame[:40], frequency=step)
     joint = append(known, rows_of(frame[40:]), report=Report())
     assert same(joint, table_of(frame, frequency=step))
+
+
+def test_a_single_new_row_says_nothing_about_its_series():
+    frame = days()
+    last = frame["day"] == frame["day"].max()
+    new = pd.concat([frame[last], frame[last][:1].assign(shop="c")])
+    report = Report()
+    append(table_of(frame[~last]), rows_of(new), report=report)
+    (entry,) = report.entries
+    assert entry.input == "c"
+    assert entry.problem.startswith("a single value")
