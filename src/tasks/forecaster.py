@@ -16,9 +16,7 @@ from ..data.series_samples import Scale
 from ..errors import InvalidValueError
 from ..specs import DataSpec, SeriesDataSpec
 from .backtest import backtest, evaluate, read_future, read_table
-from .choosing import (
-    Quality,
-)
+from .choosing import Quality
 from .decomposition import Decomposition, decompose
 from .error_quantiles import ErrorQuantiles
 from .fitted_task import FittedTask
