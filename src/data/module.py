@@ -175,6 +175,7 @@ class Loader(DataLoader["Batch"]):
             epoch, position = resume
             if epoch == self._epoch and position < len(self):
                 self._position = position
+                # A sampler of whole batches counts them itself.
                 self.sampler.start = position * (self.batch_size or 1)
         for batch in self._ahead(super().__iter__()):
             self._position += 1
@@ -316,28 +317,44 @@ class Data(pl.LightningDataModule):
         size = BATCH_SIZE if chosen is None else chosen
         if size < 1:
             raise InvalidValueError(f"batch_size={size}: expected at least 1.")
-        trainer = self.trainer
-        num_processes = trainer.world_size if trainer else 1
+        num_processes, _ = self.processes
         if shuffle:
             size = _no_single_row(math.ceil(len(samples) / num_processes), size)
         weights = self.train_weights() if samples is self.train and shuffle else None
         draws = self.balance == "sampler"
-        sampler = EpochSampler(
+        drawn = weights if draws else None
+        batches = self._whole_batches(samples) if shuffle and samples is self.train else None
+        return Loader(
+            Fetch(samples, weights=None if draws else weights),
+            batch_size=size if batches is None else None,
+            sampler=self._order(samples, size, shuffle, drawn) if batches is None else batches,
+            num_workers=self.num_workers,
+            report=self.report,
+        )
+
+    @property
+    def processes(self) -> tuple[int, int]:
+        """How many processes share these data, and which of them this one is."""
+        trainer = self.trainer
+        return (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+
+    def _order(
+        self, samples: Samples, size: int, shuffle: bool, weights: Tensor | None
+    ) -> EpochSampler:
+        num_processes, rank = self.processes
+        return EpochSampler(
             samples,
             batch_size=size,
             shuffle=shuffle,
             seed=self.seed,
             num_processes=num_processes,
-            rank=trainer.global_rank if trainer else 0,
-            weights=weights if draws else None,
+            rank=rank,
+            weights=weights,
         )
-        return Loader(
-            Fetch(samples, weights=None if draws else weights),
-            batch_size=size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            report=self.report,
-        )
+
+    def _whole_batches(self, samples: Samples) -> EpochSampler | None:
+        """Answer with what deals out whole training batches; None for so many rows in each."""
+        return None
 
     def _loader(self, split: str, *, shuffle: bool = False) -> Loader:
         samples: Samples | None = {"train": self.train, "val": self.val, "test": self.test}[split]

@@ -280,8 +280,10 @@ class _Tokens:
         self._sizes = torch.from_numpy(np.concatenate([none, *(part.sizes for part in parts)]))
         self._rows = torch.from_numpy(np.concatenate([none, *(part.rows for part in parts)]))
         self._starts = self._sizes.cumsum(0) - self._sizes
-        lengths = torch.zeros(num_texts, dtype=torch.int64)
-        self.lengths = lengths.scatter_reduce(0, self._rows, self._sizes, "amax")
+        # What a text costs: as many windows as it has, each padded to its longest.
+        longest = torch.zeros(num_texts, dtype=torch.int64)
+        longest = longest.scatter_reduce(0, self._rows, self._sizes, "amax")
+        self.lengths = longest * torch.bincount(self._rows, minlength=num_texts)
 
     def batch(self, index: Tensor, spec: TextSpec) -> Batch:
         """Pad the windows of some texts to the longest of them."""

@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..errors import NoDataError
+from ..errors import InvalidValueError, NoDataError
 from ..specs import TextDataSpec
 from . import frames, text_sources
 from .module import Data
 from .parts import Form, build_parts
 from .text_samples import TextSamples, examine_text
 from .text_sources import Columns, columns_of
+from .token_batches import TokenBatches
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from .samples import Samples
     from .sources import Labelled, OnError, Table
 
 
@@ -36,6 +38,10 @@ class TextData(Data):
     """
 
     spec: TextDataSpec
+
+    batch_tokens: int | None = None
+    """Most tokens in a training batch, padding included; ``batch_size`` then is the most texts.
+    None for batches of ``batch_size`` texts."""
 
     _names: ClassVar[tuple[str, str, str]] = ("train", "val", "test")
 
@@ -306,7 +312,25 @@ class TextData(Data):
     @property
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
-        return "texts"
+        return "texts" if self.batch_tokens is None else f"{self.batch_tokens:,} tokens of texts"
+
+    def _whole_batches(self, samples: Samples) -> TokenBatches | None:
+        if self.batch_tokens is None:
+            return None
+        if self.balance == "sampler":
+            raise InvalidValueError(
+                "batch_tokens= beside balance='sampler': which texts are drawn changes every epoch,"
+                " and so would the number of batches. Use balance='weights', or batch_size=."
+            )
+        num_processes, rank = self.processes
+        return TokenBatches(
+            samples,
+            batch_tokens=self.batch_tokens,
+            max_rows=self.batch_size,
+            seed=self.seed,
+            num_processes=num_processes,
+            rank=rank,
+        )
 
 
 def _form(text: tuple[str, ...], label: str) -> Form:
