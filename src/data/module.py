@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from ..errors import InvalidValueError, NoDataError, UnreadableError
+from ..errors import InvalidValueError, NoDataError, UnreadableError, check_count
 from .balance import Balance, draw_rows, row_weights
 from .report import Report
 from .samples import Fetch, Samples
@@ -315,8 +315,7 @@ class Data(pl.LightningDataModule):
         """
         chosen = self.batch_size if batch_size is None else batch_size
         size = BATCH_SIZE if chosen is None else chosen
-        if size < 1:
-            raise InvalidValueError(f"batch_size={size}: expected at least 1.")
+        check_count("batch_size", size)
         num_processes, _ = self.processes
         if shuffle:
             size = _no_single_row(math.ceil(len(samples) / num_processes), size)

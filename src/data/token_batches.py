@@ -79,7 +79,7 @@ class TokenBatches(EpochSampler):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self._rounded), generator=generator)
         order = order[torch.argsort(self._rounded[order], descending=True, stable=True)]
-        batches = [part.tolist() for part in order.split(self._sizes)]
+        batches = [part.tolist() for part in torch.split(order, self._sizes)]
         places = torch.randperm(len(batches), generator=generator).tolist()
         places += places[: len(self) * self.num_replicas - len(places)]
         own = places[self.rank :: self.num_replicas]

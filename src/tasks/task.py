@@ -18,7 +18,7 @@ from torchmetrics import MetricCollection
 
 from ..backbones import Backbone
 from ..data.module import BATCH_SIZE, Data
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, check_count
 from ..specs import Batch, DataSpec, InputSpec, Stage
 from .averaging import Averaging
 from .batch_trial import size_that_fits
@@ -50,6 +50,7 @@ from .training import (
     Fit,
     Plan,
     Training,
+    check_trainer,
     count_epochs,
     fit_quietly,
     fit_with,
@@ -238,6 +239,11 @@ class Task(pl.LightningModule):
         """
         self._stage_done = False
         pretrained = self.backbone.pretrained
+        if training is not None and not isinstance(training, Training):
+            raise InvalidValueError(
+                f"training={training!r}: expected mealkit.tasks.Training(...), such as "
+                "Training(patience=3)."
+            )
         if strategy is None:
             strategy = FreezeUnfreeze() if pretrained else full
         if isinstance(lr, str) and lr != "auto":
@@ -420,6 +426,7 @@ class Task(pl.LightningModule):
         """
         data = self._resolve_data(data)
         if trainer is not None:
+            check_trainer(trainer)
             settings, usual = training or Training(), Training()
             given = {
                 "epochs": epochs,
@@ -439,6 +446,7 @@ class Task(pl.LightningModule):
             resolve_precision(precision)  # which refuses a wrong one
             self.precision = precision
         asked = 5 if epochs is None else epochs
+        check_count("epochs", asked)
         num_epochs = asked if trainer is None else trainer.max_epochs or -1
         num_rows = self._num_rows(data, num_epochs, batch_size)
         begun = open_run(
@@ -496,8 +504,8 @@ class Task(pl.LightningModule):
             )
         # What the run behind the stage would refuse is refused before the stage moves any weight.
         data.train_weights()
-        if batch_size is not None and batch_size < 1:
-            raise InvalidValueError(f"batch_size={batch_size}: expected at least 1.")
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
         if self.plan.training.patience is not None and data.val is None:
             raise InvalidValueError(
                 "patience= needs a validation part. Give one with val=, or leave split= above 0."
@@ -592,6 +600,11 @@ class Task(pl.LightningModule):
 
     def _resolve_data(self, data: Data | None) -> Data:
         data = self.data if data is None else data
+        if data is not None and not isinstance(data, Data):
+            raise InvalidValueError(
+                f"data={data!r}: expected a data module of mealkit, such as "
+                "mealkit.ImageData.from_folders(...)."
+            )
         if data is None or data.train is None:
             raise NoDataError(
                 "This task has no data to train on: saved tasks do not carry any. Pass them: "

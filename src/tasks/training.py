@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,12 +16,29 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
-from ..errors import InvalidValueError, unknown_name
+from ..errors import InvalidValueError, check_count, unknown_name
 from .progress import make_bar
 from .strategies import Strategy, name_of
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+_WHOLE, _NUMBER = (Integral, "a whole number"), (Real, "a number")
+
+_KINDS: dict[str, tuple[type, str]] = {
+    "weight_decay": _NUMBER,
+    "warmup": _NUMBER,
+    "label_smoothing": _NUMBER,
+    "accumulate": _WHOLE,
+    "clip_norm": _NUMBER,
+    "seed": _WHOLE,
+    "ema": _NUMBER,
+    "patience": _WHOLE,
+    "time_limit_seconds": _NUMBER,
+}
+
+_OPTIONAL = ("clip_norm", "ema", "patience", "time_limit_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +85,22 @@ class Training:
     time_limit_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        problems = [*self._problems_of_length(), *self._problems_of_steps()]
+        problems = self._problems_of_types()
+        problems = problems or [*self._problems_of_length(), *self._problems_of_steps()]
         if problems:
             raise InvalidValueError(f"Training cannot start: {'; '.join(problems)}.")
         if self.batch_norm not in ("auto", "frozen", "moving"):
             raise unknown_name("batch_norm setting", self.batch_norm, ("auto", "frozen", "moving"))
+
+    def _problems_of_types(self) -> list[str]:
+        problems = []
+        for name, (kind, words) in _KINDS.items():
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind):
+                problems.append(f"{name}={value!r}: expected {words}")
+        return problems
 
     def _problems_of_steps(self) -> list[str]:
         problems = []
@@ -117,8 +146,9 @@ class Plan:
     finds_lr: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < math.inf:
-            raise InvalidValueError(f"lr={self.lr}: expected a positive number.")
+        number = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
+        if not number or not 0 < self.lr < math.inf:
+            raise InvalidValueError(f"lr={self.lr!r}: expected a positive number.")
 
     def __str__(self) -> str:
         rate = "a rate to be found" if self.finds_lr else f"{self.lr:g}"
@@ -227,8 +257,7 @@ def fit_quietly(
         logger: Where metrics go beside the history.
         callbacks: Ours and the user's.
     """
-    if epochs < 1:
-        raise InvalidValueError(f"epochs={epochs}: expected at least 1.")
+    check_count("epochs", epochs)
     bar = make_bar()
     has_bar = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
     every = [*callbacks, bar] if bar is not None and not has_bar else list(callbacks)
@@ -278,6 +307,17 @@ def fit_with(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> Fit:
             trainer.callbacks = before  # type: ignore[attr-defined]
 
     return fit
+
+
+def check_trainer(trainer: object) -> None:
+    """Refuse what is no Trainer of the package that we train with.
+
+    Raises:
+        InvalidValueError: It is something else, such as the Trainer of ``lightning.pytorch``.
+    """
+    if not isinstance(trainer, pl.Trainer):
+        kind = f"{type(trainer).__module__}.{type(trainer).__qualname__}"
+        raise InvalidValueError(f"trainer= is a {kind}: expected a pytorch_lightning.Trainer.")
 
 
 def refuse_beside_trainer(given: Mapping[str, object]) -> None:

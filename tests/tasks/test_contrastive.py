@@ -86,6 +86,10 @@ def test_single_rows_make_no_pairs() -> None:
         draws(torch.arange(5))
     with pytest.raises(InvalidValueError, match="at least 2 inputs of a class"):
         Contrastive(num_each=20)
+    with pytest.raises(InvalidValueError, match="lr=-1: expected a positive number"):
+        Contrastive(lr=-1)
+    with pytest.raises(InvalidValueError, match=r"num_steps=1\.5: expected a whole number"):
+        Contrastive(num_steps=1.5)
     with pytest.raises(InvalidValueError, match="num_steps=0"):
         Contrastive(num_steps=0)
 
