@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from mealkit.data import TextSamples
+from mealkit.data import TextSamples, text_samples
 from mealkit.data.text_samples import examine_text
 from mealkit.errors import InvalidValueError
 from mealkit.specs import ImageSpec, TextSpec
@@ -116,13 +116,13 @@ def test_texts_are_tokenised_once_and_again_only_for_another_spec(
     words: TextSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    encode = TextSamples._encode
+    tokenise = text_samples.tokenise
 
-    def counted(self, spec):
+    def counted(*given):
         calls.append(1)
-        return encode(self, spec)
+        return tokenise(*given)
 
-    monkeypatch.setattr(TextSamples, "_encode", counted)
+    monkeypatch.setattr(text_samples, "tokenise", counted)
     samples = make(["a b"], words)
     samples.prepare(TextSpec(**{**vars(words)}))
     assert len(calls) == 1
