@@ -7,6 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ class Messenger(pl.Callback):
             "best_epoch": self._task.best_epoch,
             "precision": self._task.precision,
             "pretrained": self._task.backbone.pretrained,
+            "lr": self._task.plan.lr,
         }
         self._path.write_text(json.dumps(said), encoding="utf-8")
 
@@ -142,4 +144,5 @@ class Messenger(pl.Callback):
         self._path.unlink()
         self._task.precision = said["precision"]
         self._task.backbone.pretrained = said["pretrained"]
+        self._task.plan = replace(self._task.plan, lr=said["lr"], finds_lr=False)
         return History(said["rows"], said["best_epoch"])

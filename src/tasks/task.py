@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mealkit")
 
 _MANY_EPOCHS = 1000
+
+_LEAST_SECONDS = 1e-3  # a limit that ends a run after its first batch
 
 CACHED_BATCH_SIZE = 512
 """Rows in a batch of cached features, when only the head trains and no size was asked for."""
@@ -511,8 +514,18 @@ class Task(pl.LightningModule):
                 "patience= needs a validation part. Give one with val=, or leave split= above 0."
             )
         if checkpoint is None:  # else its outcome is in the checkpoint
+            started = time.perf_counter()
             strategy.before(self, data)
+            self._count_time(time.perf_counter() - started)
         self._stage_done = True
+
+    def _count_time(self, seconds: float) -> None:
+        """Take what a stage took off the time limit of the run behind it."""
+        training = self.plan.training
+        if training.time_limit_seconds is not None:
+            left = max(training.time_limit_seconds - seconds, _LEAST_SECONDS)
+            training = replace(training, time_limit_seconds=left)
+            self.plan = replace(self.plan, training=training)
 
     def fit_stage(self, data: Data, *, objective: Objective, lr: float, epochs: int = 1) -> History:
         """Train every block on an objective of its own, beside or ahead of a run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Literal, Protocol
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from torch import distributed as dist
 
 from ..errors import InvalidValueError, check_count, unknown_name
 from .progress import make_bar
@@ -258,6 +260,7 @@ def fit_quietly(
         callbacks: Ours and the user's.
     """
     check_count("epochs", epochs)
+    _refuse_launcher()
     bar = make_bar()
     has_bar = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
     every = [*callbacks, bar] if bar is not None and not has_bar else list(callbacks)
@@ -287,6 +290,21 @@ def fit_quietly(
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
     return fit
+
+
+def _refuse_launcher() -> None:
+    """Refuse to train the same thing in each of several processes that know nothing of each other.
+
+    Raises:
+        InvalidValueError: torchrun has started several processes.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if dist.is_torchelastic_launched() and count != "1":
+        raise InvalidValueError(
+            f"torchrun has started {count} processes, and without trainer= each would train by "
+            "itself. Pass trainer=pytorch_lightning.Trainer(devices=..., strategy='ddp', ...), "
+            "or start one process."
+        )
 
 
 def fit_with(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> Fit:

@@ -190,8 +190,11 @@ def test_a_messenger_speaks_for_another_process(make_task, tmp_path: Path) -> No
     messenger._home = -1  # as in a process that was forked
     messenger.on_fit_end(trainer, task)
     messenger._recorder.rows.clear()
+    rate = task.plan.lr
+    task.plan_training(lr="auto")  # as it still is where the test of rates was not run
     assert list(messenger.history().rows) == [{"epoch": 0, "train/loss": 0.5}]
     assert not messenger._path.exists()
+    assert (task.plan.lr, task.plan.finds_lr) == (rate, False)
 
 
 @pytest.mark.parametrize(
