@@ -242,13 +242,12 @@ class Task(pl.LightningModule):
         """
         self._stage_done = False
         pretrained = self.backbone.pretrained
+        strategy = self.usual_strategy(None) if strategy is None else strategy
         if training is not None and not isinstance(training, Training):
             raise InvalidValueError(
                 f"training={training!r}: expected mealkit.tasks.Training(...), such as "
                 "Training(patience=3)."
             )
-        if strategy is None:
-            strategy = FreezeUnfreeze() if pretrained else full
         if isinstance(lr, str) and lr != "auto":
             raise InvalidValueError(f"lr={lr!r}: expected a positive number, 'auto' or None.")
         strategy = resolve(strategy)
@@ -262,6 +261,15 @@ class Task(pl.LightningModule):
             finds_lr=lr == "auto",
         )
         return self
+
+    def usual_strategy(self, data: Data | None) -> Strategy:
+        """Answer with the strategy where none is named.
+
+        Args:
+            data: What `finetune` trains on; None where a Trainer of the user's own brings them
+                later.
+        """
+        return FreezeUnfreeze() if self.backbone.pretrained else full
 
     @property
     def freezes_batch_norm(self) -> bool:
@@ -397,8 +405,8 @@ class Task(pl.LightningModule):
             epochs: How often every training row is seen; None for 5.
             strategy: Which part of the backbone trains when: ``full``, ``freeze``,
                 ``freeze_unfreeze``, ``gradual``, ``layer_decay``, ``lora``, ``contrastive``, or a
-                function. None for ``freeze_unfreeze`` with a pretrained backbone, ``full`` with an
-                untrained one.
+                function. None for `usual_strategy`: ``freeze_unfreeze`` with a pretrained backbone
+                (``freeze`` for few texts), ``full`` with an untrained one.
             lr: Peak learning rate; None for the task's `default_lr`: with a pretrained backbone
                 2e-4 for images (measured, see the page of results) and 1e-4 for texts (not tuned),
                 with an untrained one ten times that (not tuned). ``"auto"`` looks for it, in some
@@ -441,7 +449,8 @@ class Task(pl.LightningModule):
                 "clip_norm": None if settings.clip_norm == usual.clip_norm else True,
             }
             refuse_beside_trainer(given)
-        self.plan_training(strategy=strategy, lr=lr, training=training)
+        chosen = self.usual_strategy(data) if strategy is None else strategy
+        self.plan_training(strategy=chosen, lr=lr, training=training)
         recorder = Recorder()
         messenger = Messenger(self, recorder)
         own: list[pl.Callback] = [recorder, messenger]

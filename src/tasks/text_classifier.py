@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, create
@@ -23,6 +24,7 @@ from .classifier import Classifier, check_classes, check_untouched
 from .explain import Explanation, explain_text, token_table
 from .masked import MaskedLanguage
 from .results import Embeddings, Evaluation, History, Predictions
+from .strategies import Strategy, freeze
 
 _log = logging.getLogger("mealkit")
 
@@ -68,6 +70,12 @@ class TextClassifier(Classifier):
 
     default_lr: ClassVar[tuple[float, float]] = (1e-4, 1e-3)
 
+    few_labels: ClassVar[int] = 64
+    """Training texts of a class (the median over classes) below which `finetune` leaves a
+    pretrained backbone frozen where no strategy is named. Few labels make a backbone forget more
+    than it learns: in the results of Tunstall et al. 2022 (arXiv:2209.11055) plain fine-tuning
+    passes what is solved on frozen features at about this many."""
+
     def __init__(
         self,
         backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
@@ -103,6 +111,20 @@ class TextClassifier(Classifier):
         super().__init__(backbone=net, spec=spec, preprocess=Unchanged(), dropout=dropout)
 
     # Sources.
+
+    def usual_strategy(self, data: Data | None) -> Strategy:
+        """Answer with ``freeze`` where labels are few, and say so; with the usual one elsewhere."""
+        targets = None if data is None or data.train is None else data.train.targets
+        if targets is None or not self.backbone.pretrained:
+            return super().usual_strategy(data)
+        typical = int(torch.bincount(targets, minlength=len(self.classes)).median())
+        if typical >= self.few_labels:
+            return super().usual_strategy(data)
+        _log.info(
+            f"{typical} training texts per class are few (below {self.few_labels}): the backbone "
+            "stays frozen and the head is solved. strategy='freeze_unfreeze' trains both."
+        )
+        return freeze
 
     @classmethod
     def from_csv(
