@@ -131,6 +131,25 @@ def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_text_finetune_trains_the_sides_at_hand_and_counts_padding(tmp_path: Path) -> None:
+    results, report = run_quickly("text_finetune.py", tmp_path, "--shots", "8", "--epochs", "2")
+    assert set(results["summary"]) == {"mealkit", "mealkit, fp32, 5e-5"}
+    assert results["summary"]["mealkit"]["accuracy"] > 0.3
+    assert list(results["padding"].values()) == [0, 0, 0], "made-up texts are of one length"
+    assert "Padding of an epoch" in report
+
+
+@pytest.mark.slow
+def test_text_contrastive_runs_the_sides_at_hand(tmp_path: Path) -> None:
+    results, report = run_quickly("text_contrastive.py", tmp_path, "--shots", "4", "--steps", "5")
+    assert set(results["summary"]) == {"mealkit freeze", "mealkit contrastive"}
+    (contrastive,) = results["runs"]["mealkit contrastive"]
+    (frozen,) = results["runs"]["mealkit freeze"]
+    assert frozen["forwards_per_text"] == 1 < contrastive["forwards_per_text"]
+    assert "Banking77 with few labels" in report
+
+
+@pytest.mark.slow
 def test_text_frozen_counts_one_pass_per_text_and_encodes_alike(tmp_path: Path) -> None:
     results, report = run_quickly("text_frozen.py", tmp_path, "--shots", "4", "--repeats", "1")
     (drawn,) = results["runs"]["accuracy"]["4 a class"]
