@@ -12,16 +12,18 @@ from ..errors import InvalidValueError
 from .module import EpochSampler
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .samples import Samples
 
-STEP = 8
-"""Texts whose lengths are equal when rounded up to a multiple of this change places every epoch."""
+STEPS = 8
+"""Lengths are told apart to this share: texts that differ by less change places every epoch."""
 
 
 class TokenBatches(EpochSampler):
     """An order of whole batches, none of more tokens than a budget, padding included.
 
-    Texts are sorted by length, rounded up to a multiple of `STEP`, and cut where the next one would
+    Texts are sorted by length, rounded up by at most an eighth, and cut where the next one would
     not fit. Lengths alone say where the cuts are, so that every epoch has as many batches and the
     schedule of the learning rate knows them; which texts of a length meet in a batch, and the order
     of the batches, are a pure function of (seed, epoch). Processes get whole batches in turn, and
@@ -67,9 +69,8 @@ class TokenBatches(EpochSampler):
                 "Give at least that many, or cut texts with a smaller max_length=."
             )
         # Rounding up must not push out what fits by itself.
-        rounded = ((lengths.clamp_min(1) + STEP - 1) // STEP * STEP).clamp_max(batch_tokens)
-        self._rounded = rounded
-        self._sizes = _cut(sorted(rounded.tolist(), reverse=True), batch_tokens, max_rows)
+        self._rounded = _round_up(lengths.clamp_min(1)).clamp_max(batch_tokens)
+        self._sizes = _cut(sorted(self._rounded.tolist(), reverse=True), batch_tokens, max_rows)
 
     def __len__(self) -> int:
         """Batches of an epoch of this process."""
@@ -85,6 +86,13 @@ class TokenBatches(EpochSampler):
         own = places[self.rank :: self.num_replicas]
         start, self.start = self.start, 0
         return iter([batches[place] for place in own[start:]])
+
+
+def _round_up(lengths: Tensor) -> Tensor:
+    """Round up to a multiple of the power of two that is at most the `STEPS`-th part: 37 to 40."""
+    powers = torch.log2(lengths / STEPS).floor().clamp_min(0)
+    steps = (2**powers).long()
+    return (lengths + steps - 1) // steps * steps
 
 
 def _cut(longest_first: list[int], batch_tokens: int, max_rows: int | None) -> list[int]:
