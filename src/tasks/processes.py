@@ -146,3 +146,19 @@ class Messenger(pl.Callback):
         self._task.backbone.pretrained = said["pretrained"]
         self._task.plan = replace(self._task.plan, lr=said["lr"], finds_lr=False)
         return History(said["rows"], said["best_epoch"])
+
+
+class OwnChance(pl.Callback):
+    """Let every process draw dropout of its own: all were seeded alike, to build the same weights.
+
+    Args:
+        seed: Of the run; one process alone goes on as it was seeded.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed again; a resumed run puts its own random states back after this."""
+        if trainer.world_size > 1:
+            torch.manual_seed(self._seed + trainer.global_rank)

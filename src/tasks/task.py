@@ -30,7 +30,7 @@ from .lora import Adapters
 from .objectives import FollowUp, Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
-from .processes import Messenger, allow_frozen_blocks
+from .processes import Messenger, OwnChance, allow_frozen_blocks
 from .range_test import RangeTest
 from .record import Recorder
 from .results import History, Predictions
@@ -453,7 +453,7 @@ class Task(pl.LightningModule):
         self.plan_training(strategy=chosen, lr=lr, training=training)
         recorder = Recorder()
         messenger = Messenger(self, recorder)
-        own: list[pl.Callback] = [recorder, messenger]
+        own: list[pl.Callback] = [recorder, messenger, OwnChance(self.plan.training.seed)]
         if precision is not None:
             resolve_precision(precision)  # which refuses a wrong one
             self.precision = precision

@@ -15,7 +15,7 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from mealkit import ImageClassifier
 from mealkit.errors import InvalidValueError
 from mealkit.log import FallbackHandler
-from mealkit.tasks.processes import Messenger, allow_frozen_blocks, gather_predictions
+from mealkit.tasks.processes import Messenger, OwnChance, allow_frozen_blocks, gather_predictions
 from mealkit.tasks.record import Recorder
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
@@ -221,3 +221,18 @@ def test_of_several_processes_the_first_says_what_all_know(
     for level, text in ((logging.INFO, "known to all"), (logging.WARNING, "broken")):
         FallbackHandler().emit(logging.LogRecord("mealkit", level, "", 0, text, None, None))
     assert capsys.readouterr().err == printed
+
+
+def test_processes_draw_apart_and_one_alone_as_it_was_seeded() -> None:
+    def draw(world_size: int, rank: int) -> float:
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            trainer = types.SimpleNamespace(world_size=world_size, global_rank=rank)
+            OwnChance(5).on_fit_start(trainer, None)
+            return float(torch.rand(()))
+
+    assert draw(2, 0) != draw(2, 1)
+    assert draw(2, 1) == draw(2, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        assert draw(1, 0) == float(torch.rand(()))
