@@ -33,6 +33,7 @@ Kind = Literal["image", "text", "series"]
 Stage = Literal["train", "val", "test", "predict"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
+CropOffset = Literal["even", "down"]
 LongTexts = Literal["cut", "chunk"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -114,6 +115,8 @@ class ImageSpec(InputSpec):
         interpolation: How pixels are resampled.
         crop_pct: Share of the resized picture that the crop keeps, in (0, 1].
         crop_mode: What happens to the aspect.
+        crop_offset: Where the crop begins if the margins are half a pixel: ``"even"`` rounds to the
+            even number, as torchvision and timm do, ``"down"`` as transformers does.
 
     Raises:
         InvalidValueError: A value that no picture can have.
@@ -130,6 +133,7 @@ class ImageSpec(InputSpec):
     interpolation: Interpolation = "bilinear"
     crop_pct: float = 0.875
     crop_mode: CropMode = "center"
+    crop_offset: CropOffset = "even"
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
