@@ -135,7 +135,7 @@ def bare_trainer() -> Callable[[int], Trainer]:
 
 
 WORDS = "a an the of photo drawing picture close blurry bright dark small large circle square"
-PLACES = 12  # tokens that the encoder of texts takes
+PLACES = 20  # tokens that the encoder of texts takes
 
 
 def write_both(folder: Path, kind: str) -> Path:

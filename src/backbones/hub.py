@@ -10,6 +10,18 @@ from huggingface_hub import snapshot_download
 
 from .weights import unreachable
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+)
+"""What tokenizers are written in, as patterns of names."""
+
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PICTURES = ("timm/", "torchvision/")  # a misspelt name of theirs is no hub id
 _TENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")

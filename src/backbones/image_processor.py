@@ -51,7 +51,9 @@ def folder_spec(folder: Path, image_size: Any) -> ImageSpec:  # Any: a number or
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         return ImageSpec(size=(size[0], size[1]), crop_pct=1.0, crop_mode="squash")
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, local_files_only=True
+        )
     except Exception as error:  # transformers raises many kinds
         reason = " ".join(str(error).split())[:200]
         raise BackboneError(

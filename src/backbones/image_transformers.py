@@ -68,7 +68,8 @@ class TransformersBackbone(ImageBackbone):
         if features_of(self.config) == "shared":
             embedding: Tensor | None = getattr(output, "image_embeds", None)
             shared = output.pooler_output if embedding is None else embedding
-            return to_unit_size(shared)
+            unit = functional.normalize(shared.float(), dim=1)
+            return unit * math.sqrt(shared.shape[1])
         pooled: Tensor | None = getattr(output, "pooler_output", None)
         if pooled is not None:
             return pooled.flatten(1)
@@ -204,12 +205,6 @@ def features_of(config: Config) -> str:
             "the image encoder of a CLIP or a SigLIP."
         )
     return str(features)
-
-
-def to_unit_size(embeddings: Tensor) -> Tensor:
-    """Bring vectors, (B, F), to the length sqrt(F), so that their elements are about 1 in size."""
-    unit: Tensor = functional.normalize(embeddings.float(), dim=1)
-    return unit * math.sqrt(embeddings.shape[1])
 
 
 def _vision_config(values: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON values

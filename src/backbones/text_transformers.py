@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ..errors import BackboneError, InvalidValueError
 from ..specs import TextSpec
-from .hub import fetch_all, fetch_description, is_hub_id, where
+from .hub import TOKENIZER_FILES, fetch_all, fetch_description, is_hub_id, where
 from .registry import BackboneInfo
 from .sources import Config, Source, title
 from .text_base import TextBackbone
@@ -27,14 +27,7 @@ from .weights import Weights, below, load
 _MOST_TOKENS = 512  # for nets that could see thousands: cost grows with the square of the length
 _DESCRIPTION = (
     "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
+    *TOKENIZER_FILES,
     "modules.json",
     "*_Pooling/config.json",
     "sentence_*_config.json",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, create
+from ..backbones.text_tower import text_tower
 from ..data import Data, ImageData, samples_from
 from ..data.augment import views
 from ..data.inputs import labelled_from
@@ -20,6 +21,7 @@ from ..specs import Batch, ImageDataSpec, ImageSpec
 from .classifier import Classifier, check_classes, check_untouched
 from .pictures import predicted_pictures, training_pictures
 from .results import Embeddings, Evaluation, Predictions
+from .zero_shot import Prompts, describe_classes, head_of_texts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -330,6 +332,47 @@ class ImageClassifier(Classifier):
             on_error=on_error,
         )
         return cls._on(data, backbone, pretrained, weights, in_chans, size)
+
+    @classmethod
+    def zero_shot(
+        cls,
+        classes: Sequence[str],
+        *,
+        backbone: str | Path,
+        prompts: Prompts | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a task that knows its classes by their names, without a single labelled picture.
+
+        A net that was trained on pictures and their captions embeds both in one space. The texts
+        that describe a class become its row of the head; afterwards this is a task as any other,
+        which needs no encoder of texts. Its probabilities are those among the classes given: one of
+        them is right, also for a SigLIP, whose bias the head keeps. `finetune` goes on from this
+        head; ``task.reset_head()`` ahead of it forgets the texts.
+
+        Args:
+            classes: Names of the labels, in words that captions have.
+            backbone: A CLIP or a SigLIP of transformers: a hub id
+                (``"openai/clip-vit-base-patch32"``) or a folder with its tokenizer.
+            prompts: Sentences with ``{}`` for the name of a class, whose embeddings are averaged;
+                or the sentences of each class, by its name. None for
+                `mealkit.tasks.zero_shot.PROMPTS`.
+            size: Height and width in pixels; None for the backbone's own.
+
+        Raises:
+            ClassError: The classes cannot be meant.
+            InvalidValueError: A prompt has no ``{}``, or is too long.
+            BackboneError: The backbone has no encoder of texts.
+            WeightsError: The weights cannot be reached, or do not fit.
+        """
+        names = check_classes(classes)
+        texts = describe_classes(names, prompts)
+        tower = text_tower(backbone)
+        wanted = ImageDataSpec(classes=names, size=size)
+        task = cls(create(backbone, wanted, options={"features": "shared"}), classes=names)
+        task.set_head(*head_of_texts(tower, texts))
+        task.eval()
+        return task
 
     @classmethod
     def _on(
