@@ -257,15 +257,21 @@ def tickets() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def kitchen(photos: Path, tickets: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+def kitchen(
+    photos: Path,
+    tickets: list[tuple[str, str]],
+    both_folder: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """The folder that examples in docstrings, README and docs run in.
 
     It holds photos/train, photos/val and photos/test (one folder per class), photos.csv (columns
     path and label), unlabelled/ (pictures only), the pictures new.jpg, a.jpg and b.jpg,
-    tickets.csv (columns message and team), and sales.csv (400 days of two shops, columns date, shop
-    and sales).
+    tickets.csv (columns message and team), sales.csv (400 days of two shops, columns date, shop
+    and sales), and clip/, a random net of pictures and texts.
     """
     folder = photos.parent
+    shutil.copytree(both_folder("clip"), folder / "clip")
     rng = random.Random(7)
     rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in photos.glob("train/*/*")]
     (folder / "photos.csv").write_text("path,label\n" + "\n".join(sorted(rows)) + "\n")
