@@ -97,6 +97,18 @@ def test_full_measures_the_epoch_and_the_step_of_every_side(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_balance_scores_each_way_to_train_on_rare_classes(tmp_path: Path) -> None:
+    results, report = run_quickly("image_balance.py", tmp_path, "--strategies", "freeze")
+    assert [run["balance"] for run in results["runs"]] == [None, "weights", "sampler"]
+    for run, row in zip(results["runs"], results["summary"], strict=True):
+        assert row["macro_f1"] == run["macro_f1"]  # of one seed
+        rise = run["macro_f1"] - results["runs"][0]["macro_f1"]
+        assert row["rise"] == pytest.approx(100 * rise)
+        assert 0 <= run["recall"] <= 1
+    assert "8 blue and 2 green" in report
+
+
+@pytest.mark.slow
 def test_predict_agrees_with_a_plain_loop_at_fp32(tmp_path: Path) -> None:
     results, _ = run_quickly("image_predict.py", tmp_path)
     summary = results["summary"]

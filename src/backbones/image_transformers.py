@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from ..errors import BackboneError, InvalidValueError, unknown_name
 from ..specs import ImageSpec
@@ -153,6 +153,7 @@ class TransformersSource(ImageSource):
     def folder_config(self, folder: Path) -> dict[str, Any]:  # Any: plain JSON values
         """Record the net's config and its preprocessing, so that the folder is not needed again."""
         model_config = _vision_config(json_of(folder / "config.json"))
+        _check_sees(model_config, folder)
         spec = folder_spec(folder, model_config.get("image_size", 224))
         return {
             "source": self.prefix,
@@ -218,6 +219,19 @@ def _vision_config(values: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON
     if "projection_dim" in values:
         config["projection_dim"] = values["projection_dim"]
     return config
+
+
+def _check_sees(values: dict[str, Any], folder: Path) -> None:  # Any: plain JSON values
+    """Refuse nets of texts and the like, whose hub ids look the same."""
+    model_config = config_of({"model_config": values, "name": folder.name})
+    kind = _class_of({"model_config": values}) or AutoModel._model_mapping.get(
+        type(model_config), None
+    )
+    if kind is None or "pixel_values" not in inspect.signature(kind.forward).parameters:
+        raise BackboneError(
+            f"{str(folder)!r} holds no vision net of transformers, but a {values['model_type']!r}. "
+            "Choose one that takes pictures: a ViT, a DINOv2, a ConvNeXt or another."
+        )
 
 
 def _class_of(config: Config) -> Any:  # Any: a class of transformers

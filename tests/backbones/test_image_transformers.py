@@ -404,6 +404,14 @@ def test_a_hub_id_comes_from_the_cache_without_network(net_folder) -> None:
     assert info.num_parameters == sum(value.numel() for value in direct.parameters())
 
 
+def test_a_net_of_texts_is_no_vision_net(text_folder) -> None:
+    cached(text_folder("distilbert"), "cooks/words")
+    for name in ("cooks/words", text_folder("distilbert")):
+        with pytest.raises(BackboneError, match=r"no vision net of transformers.*'distilbert'"):
+            backbones.create(name)
+    assert backbones.describe("cooks/words").kind == "text"  # although the id could be either's
+
+
 def test_unreachable_weights_are_an_error_and_never_random() -> None:
     for name in ("someone/net", "transformers/someone/net"):
         with pytest.raises(WeightsError, match=r"'someone/net' .* could not be reached"):
