@@ -183,6 +183,9 @@ class TransformersSource(ImageSource):
         if weights is not None:
             state = _body(weights.state, net)
             load(net, weights.with_state(adapt_state(state, net, first_conv(net))))
+        for name, value in net.named_parameters():
+            if name.endswith("mask_token"):  # whole pictures never use it: DDP would wait for it
+                value.requires_grad_(False)
         backbone = TransformersBackbone(
             net, input_spec=spec, num_features=0, config=config, pretrained=pretrained
         )

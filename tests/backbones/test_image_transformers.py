@@ -312,6 +312,16 @@ def test_rebuilt_without_the_folder_it_answers_the_same(net_folder, kind: str, t
 
 
 @pytest.mark.parametrize("kind", NETS)
+def test_every_parameter_that_trains_has_a_gradient(net_folder, kind: str) -> None:
+    """Several processes would wait for one that has none."""
+    net = backbones.create(net_folder(kind))
+    (net(pictures(net)) ** 3).sum().backward()
+    trained = {name: value.grad for name, value in net.named_parameters() if value.requires_grad}
+    assert [name for name, grad in trained.items() if grad is None] == []
+    assert len(trained) >= len(list(net.parameters())) - 1
+
+
+@pytest.mark.parametrize("kind", NETS)
 def test_blocks_are_the_layers_of_a_net_of_real_size(kind: str) -> None:
     with torch.device("meta"):
         net = AutoModel.from_config(AutoConfig.for_model(kind))
