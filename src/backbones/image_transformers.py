@@ -227,9 +227,8 @@ def _vision_config(values: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON
 def _check_sees(values: dict[str, Any], folder: Path) -> None:  # Any: plain JSON values
     """Refuse nets of texts and the like, whose hub ids look the same."""
     model_config = config_of({"model_config": values, "name": folder.name})
-    kind = _class_of({"model_config": values}) or AutoModel._model_mapping.get(
-        type(model_config), None
-    )
+    kind: Any = _class_of({"model_config": values})  # Any: a class of transformers, or None
+    kind = kind or AutoModel._model_mapping.get(type(model_config), None)
     if kind is None or "pixel_values" not in inspect.signature(kind.forward).parameters:
         raise BackboneError(
             f"{str(folder)!r} holds no vision net of transformers, but a {values['model_type']!r}. "
