@@ -11,8 +11,9 @@ from ..specs import TextDataSpec
 from . import text_sources
 from .frames import FrameKind, frame_kind
 from .inputs import Inputs
+from .label_columns import LabelColumns
 from .labels import Classes
-from .sources import Table
+from .sources import Table, with_empty_labels
 from .text_samples import TextSamples
 from .text_sources import READERS, Columns, columns_of, read_table, read_text, texts_of, to_id
 
@@ -63,7 +64,7 @@ def labelled_texts(
     spec: TextDataSpec,
     *,
     text: Columns | None = None,
-    label: str | None = None,
+    label: LabelColumns | None = None,
 ) -> TextSamples:
     """Turn a labelled table or folder into samples to score.
 
@@ -72,7 +73,8 @@ def labelled_texts(
             class, or a DataFrame of pandas or polars.
         spec: What the task was trained on; it names the columns and classes.
         text: The column of texts, or the two of pairs; None for those of the spec.
-        label: The column of labels; None for that of the spec.
+        label: The column of labels, or the columns of 0 and 1; None for those of the spec. A column
+            of labels is read as the one of the spec was, with its delimiter.
 
     Raises:
         NoDataError: The source is absent or empty.
@@ -80,13 +82,22 @@ def labelled_texts(
         ClassError: A label is no class of the task.
     """
     table = _table(source, spec, text, label)
-    labels = [str(value) for value in table.labels]  # "3" of a CSV file and 3 of a frame are one
-    targets = Classes(spec.classes).encode(labels, part="test", ids=table.ids)
+    # "3" of a CSV file and 3 of a frame are one.
+    labels = [tuple(map(str, one)) if isinstance(one, tuple) else str(one) for one in table.labels]
+    classes = Classes(spec.classes, multi_label=spec.multi_label)
+    targets = classes.encode(labels, part="test", ids=table.ids)
     return TextSamples(table.inputs, ids=table.ids, targets=targets)
 
 
-def _table(source: Any, spec: TextDataSpec, text: Columns | None, label: str | None) -> Table:
+def _table(
+    source: Any, spec: TextDataSpec, text: Columns | None, label: LabelColumns | None
+) -> Table:
     if isinstance(source, str | Path) and Path(source).is_dir():
+        if spec.multi_label:
+            raise InvalidValueError(
+                f"{source} is a folder with a subfolder per class, which says one label of each "
+                "text; this task gives any number of them. Score a table."
+            )
         if text is not None or label is not None:
             raise InvalidValueError("text= and label= name columns, and the source is a folder.")
         return text_sources.from_folders(source)
@@ -96,7 +107,12 @@ def _table(source: Any, spec: TextDataSpec, text: Columns | None, label: str | N
     own: Columns = (spec.text[0], spec.text[1]) if spec.pairs else spec.text[0]
     columns = own if text is None else text
     chosen = spec.label if label is None else label
-    return text_sources.from_data_frame(frame, text=columns, label=chosen)
+    delimiter = spec.label_delimiter if isinstance(chosen, str) else None
+    if isinstance(source, str | Path) and Path(source).suffix.lower() in (".csv", ".tsv"):
+        frame = with_empty_labels(frame, chosen, delimiter)
+    return text_sources.from_data_frame(
+        frame, text=columns, label=chosen, label_delimiter=delimiter
+    )
 
 
 def _check_form(columns: tuple[str, ...], spec: TextDataSpec) -> None:
