@@ -108,6 +108,16 @@ class Thresholds(pl.Callback):
                 f"from {min(thresholds):.2f} to {max(thresholds):.2f}."
             )
 
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Find thresholds also when the user stops a run, whose best weights stay.
+
+        Of several processes some may be gone by then, and the others would wait for them.
+        """
+        if isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1:
+            self.on_train_end(trainer, pl_module)
+
     def _answers(self, trainer: pl.Trainer, loader: Loader) -> tuple[Tensor, Tensor]:
         task = self._task
         if loader.fetch.cached:
