@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
-    MultilabelAveragePrecision,
     MultilabelExactMatch,
     MultilabelF1Score,
     MultilabelHammingDistance,
 )
+from torchmetrics.functional.classification import binary_average_precision
+from torchmetrics.utilities.data import dim_zero_cat
 
 from .objectives import Objective, Step
 from .probe import fit_probes
@@ -28,9 +29,10 @@ class MultiLabel(Objective):
 
     Weights are (B, K) where the data are balanced: those with a label may count more than those
     without it, class by class. Mixed rows have the targets of their ``batch["partner"]``, too, in
-    which this loss is linear like the one of `Supervised`; smoothing draws targets towards 1/2. A
-    fresh head over a frozen backbone is solved: a logistic regression per class, each with a
-    cross-validated penalty.
+    which this loss is linear like the one of `Supervised`. Smoothing takes its share from a 1 and
+    adds a Kth of it to every class, as in timm's ``BinaryCrossEntropy`` (Wightman et al. 2021,
+    arXiv:2110.00476). A fresh head over a frozen backbone is solved: a logistic regression per
+    class, each with a cross-validated penalty.
     """
 
     solves = True
@@ -42,11 +44,11 @@ class MultiLabel(Objective):
             # As probabilities: metrics take numbers for such where all of a batch are in [0, 1],
             # and logits may be.
             return Step(binary_losses(logits, batch["target"]).mean(), logits.sigmoid())
-        smoothing = task.plan.training.label_smoothing
+        smoothing, num_classes = task.plan.training.label_smoothing, logits.shape[1]
 
         def losses(rows: Tensor | slice) -> Tensor:
             """Compare the logits with the targets of these rows, each as much as it weighs."""
-            target = batch["target"][rows].float() * (1 - smoothing) + smoothing / 2
+            target = batch["target"][rows].float() * (1 - smoothing) + smoothing / num_classes
             values = binary_losses(logits, target)
             return values * batch["weight"][rows] if "weight" in batch else values
 
@@ -71,23 +73,44 @@ def binary_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
 
 
-class MeanAveragePrecision(MultilabelAveragePrecision):
+class MeanAveragePrecision(Metric):
     """Average precision, averaged over the classes that an input has (Everingham et al. 2010).
 
-    doi:10.1007/s11263-009-0275-4. Classes without an input have none; torchmetrics would warn of
-    each. Where no input has any label it is 0.
+    doi:10.1007/s11263-009-0275-4. Where no input has any label it is 0. The mean of torchmetrics
+    warns of each class without an input.
+
+    Args:
+        num_classes: K.
     """
 
-    def __init__(self, num_labels: int) -> None:
-        super().__init__(num_labels, average="none")
+    numbers: list[Tensor]
 
-    def compute(self) -> Tensor:  # type: ignore[override]  # as torchmetrics' own: no curve
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self._num_classes = num_classes
+        # Flat, and of one type: in the place of a process without inputs, torchmetrics gathers an
+        # empty tensor of one axis.
+        self.add_state("numbers", default=[], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, targets: Tensor) -> None:
+        """Add inputs, both (B, K)."""
+        self.numbers.append(torch.cat([probabilities.detach(), targets], 1).flatten().float())
+
+    def compute(self) -> Tensor:
         """Answer with the mean, a scalar."""
-        return self.by_class().nanmean().nan_to_num(0.0)
+        both = dim_zero_cat(self.numbers).view(-1, 2 * self._num_classes)
+        return average_precisions(*both.chunk(2, dim=1)).nanmean().nan_to_num(0.0)
 
-    def by_class(self) -> Tensor:
-        """Answer with the average precision of each class, (K,), NaN where no input has it."""
-        return torch.as_tensor(super().compute())
+
+def average_precisions(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Answer with the average precision of each class, (K,), NaN where no input has it."""
+    absent = torch.tensor(torch.nan, device=probabilities.device)
+    return torch.stack(
+        [
+            binary_average_precision(values, known.int()) if bool(known.any()) else absent
+            for values, known in zip(probabilities.T, targets.T, strict=True)
+        ]
+    )
 
 
 def multi_label_metrics(num_classes: int) -> MetricCollection:
@@ -95,8 +118,9 @@ def multi_label_metrics(num_classes: int) -> MetricCollection:
 
     ``map`` needs no thresholds, which are found when training is over; it chooses the best epoch.
     """
-    ranking = {"map": MeanAveragePrecision(num_classes)}
-    return MetricCollection({**ranking, **_of_decisions(num_classes)})
+    return MetricCollection(
+        {"map": MeanAveragePrecision(num_classes), **_of_decisions(num_classes)}
+    )
 
 
 def scores(
@@ -109,14 +133,12 @@ def scores(
         decisions: Whether each class was given, (N, K).
         targets: 0 and 1, (N, K).
     """
-    num_classes = targets.shape[1]
-    ranking, deciding = MeanAveragePrecision(num_classes), _of_decisions(num_classes)
-    ranking.update(probabilities, targets)
-    values = {"map": float(ranking.compute())}
-    for name, metric in deciding.items():
+    by_class = average_precisions(probabilities, targets)
+    values = {"map": float(by_class.nanmean().nan_to_num(0.0))}
+    for name, metric in _of_decisions(targets.shape[1]).items():
         metric.update(decisions.int(), targets)
         values[name] = float(metric.compute())
-    return values, tuple(ranking.by_class().tolist())
+    return values, tuple(by_class.tolist())
 
 
 def _of_decisions(num_classes: int) -> dict[str, Any]:  # Any: metrics of several classes
