@@ -3,7 +3,7 @@
     python recipes/image_multilabel.py --train photos.csv --image file --label tags --delimiter "|"
 
 Without ``--train`` it makes its own table, offline: pictures of up to four of scikit-learn's
-handwritten digits, whose labels are the digits in them (``3|7``, or nothing). ``--quick`` makes few.
+handwritten digits, whose labels are the digits in them ("3|7", or nothing). ``--quick`` makes few.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from mealkit import ImageClassifier, ImageData
 
 def write_tiles(folder: Path, *, part: str, count: int) -> Path:
     """Write pictures of two by two cells, each with a digit or empty, and their table."""
-    digits, rng = load_digits(), np.random.default_rng(count)
+    digits, rng = load_digits(), np.random.default_rng([count, part == "test"])
     own = np.flatnonzero((np.arange(len(digits.target)) % 5 == 0) == (part == "test"))
     rows = []
     for number in range(count):
-        places = rng.choice(own, size=4)
-        cells = digits.images[places] * (rng.random(4) < 0.6)[:, None, None]
-        shown = sorted({str(digits.target[p]) for p, c in zip(places, cells, strict=True) if c.any()})
-        pixels = np.block([[cells[0], cells[1]], [cells[2], cells[3]]]) * 13
-        pixels += rng.integers(40, size=pixels.shape)  # grain: without it all empty ones are alike
-        picture = Image.fromarray(pixels.astype(np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{part}{number:04d}.png")
-        rows.append({"file": f"{part}{number:04d}.png", "digits": "|".join(shown)})
+        places, filled = rng.choice(own, size=4), rng.random(4) < 0.6
+        cells = digits.images[places] * filled[:, None, None]
+        pixels = 13 * np.block([[cells[0], cells[1]], [cells[2], cells[3]]])
+        pixels += rng.integers(40, size=pixels.shape)  # grain: else empty ones are copies
+        picture = Image.fromarray(pixels.astype(np.uint8))
+        picture.resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{part}{number:04d}.png")
+        shown = "|".join(sorted(set(digits.target[places[filled]].astype(str))))
+        rows.append({"file": f"{part}{number:04d}.png", "digits": shown})
     pd.DataFrame(rows).to_csv(folder / f"{part}.csv", index=False)
     return folder / f"{part}.csv"
 
 
 def main(
-    *, train: str, test: str | None = None, image: str = "file", label: str = "digits",
-    delimiter: str = "|", augment: str | None = None, backbone: str = "mealkit_tiny",
-    epochs: int = 5, save: str = "tagger",
+    *, train: str | Path, test: str | Path | None = None, image: str = "file",
+    label: str = "digits", delimiter: str = "|", augment: str | None = None,
+    backbone: str = "mealkit_tiny", epochs: int = 15, save: str = "tagger",
 ) -> mealkit.Evaluation:  # fmt: skip
     """Train, score on the test part (else on the validation part), save, and label pictures."""
     data = ImageData.from_csv(train, image=image, label=label, label_delimiter=delimiter, test=test)
@@ -72,7 +72,8 @@ if __name__ == "__main__":
     quick = options.pop("quick")
     with tempfile.TemporaryDirectory() as temporary:
         if options["train"] is None:  # a mirrored digit is another digit, or none
-            folder, num = Path(temporary), 200 if quick else 2000
-            parts = {part: str(write_tiles(folder, part=part, count=num)) for part in ("train", "test")}
-            options |= {**parts, "augment": "none", "save": f"{temporary}/saved"}
+            num = 200 if quick else 2000
+            for part in ("train", "test"):
+                options[part] = write_tiles(Path(temporary), part=part, count=num)
+            options |= {"augment": "none", "save": f"{temporary}/saved"}
         main(**{**options, "epochs": 2} if quick else options)

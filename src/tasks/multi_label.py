@@ -29,9 +29,9 @@ class MultiLabel(Objective):
 
     Weights are (B, K) where the data are balanced: those with a label may count more than those
     without it, class by class. Mixed rows have the targets of their ``batch["partner"]``, too, in
-    which this loss is linear like the one of `Supervised`. Smoothing takes its share from a 1 and
-    adds a Kth of it to every class, as in timm's ``BinaryCrossEntropy`` (Wightman et al. 2021,
-    arXiv:2110.00476). A fresh head over a frozen backbone is solved: a logistic regression per
+    which this loss is linear like the one of `Supervised`. Smoothing, where it is asked for, takes
+    its share from a 1 and adds a Kth of it to every class, as in timm's ``BinaryCrossEntropy``
+    (Wightman et al. 2021, arXiv:2110.00476). A fresh head over a frozen backbone is solved: a logistic regression per
     class, each with a cross-validated penalty.
     """
 
@@ -44,7 +44,7 @@ class MultiLabel(Objective):
             # As probabilities: metrics take numbers for such where all of a batch are in [0, 1],
             # and logits may be.
             return Step(binary_losses(logits, batch["target"]).mean(), logits.sigmoid())
-        smoothing, num_classes = task.plan.training.label_smoothing, logits.shape[1]
+        smoothing, num_classes = task.plan.training.label_smoothing or 0.0, logits.shape[1]
 
         def losses(rows: Tensor | slice) -> Tensor:
             """Compare the logits with the targets of these rows, each as much as it weighs."""
