@@ -65,6 +65,11 @@ def members(label: Label | LabelSet) -> LabelSet:
     return label if isinstance(label, tuple) else (label,)
 
 
+def as_texts(labels: Labels) -> Labels:
+    """Answer with the same labels as texts: "3" of a CSV file and 3 of a frame become one."""
+    return [tuple(map(str, one)) if isinstance(one, tuple) else str(one) for one in labels]
+
+
 def in_words(label: Label | LabelSet) -> str:
     """Write a label, or a set of them, for a message."""
     return ", ".join(repr(str(one)) for one in members(label)) or "no label"

@@ -14,7 +14,7 @@ from ..errors import ClassError, InvalidValueError, UnreadableError
 from . import check
 from .labels import Classes, Labels, in_words, members
 from .report import Report
-from .split import classes_of, split_by_hash
+from .split import classes_of, rows_per_class, split_by_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -328,13 +328,9 @@ def _check_varied(samples: Samples, classes: Classes) -> None:
 
 def _tell(form: Form, samples: Mapping[str, Samples], classes: Classes) -> None:
     num_classes = len(classes.names)
-    counts, num_none = torch.zeros(num_classes, dtype=torch.int64), 0
-    for part in samples.values():
-        if part.targets is not None and classes.multi_label:
-            counts += part.targets.sum(0)
-            num_none += int((part.targets.sum(1) == 0).sum())
-        elif part.targets is not None:
-            counts += torch.bincount(part.targets, minlength=num_classes)
+    known = [part.targets for part in samples.values() if part.targets is not None]
+    counts = torch.stack([rows_per_class(targets, num_classes) for targets in known]).sum(0)
+    num_none = sum(int((targets.sum(1) == 0).sum()) for targets in known if targets.ndim == 2)
     named = list(zip(classes.names, counts.tolist(), strict=True))
     shown = ", ".join(f"{name} {count:,}" for name, count in named[:10])
     more = f" and {num_classes - 10:,} more" if num_classes > 10 else ""

@@ -27,6 +27,18 @@ def classes_of(targets: Tensor) -> list[list[int]]:
     return rows
 
 
+def rows_per_class(targets: Tensor, num_classes: int) -> Tensor:
+    """Count the items of each class, (K,).
+
+    Args:
+        targets: As in `classes_of`.
+        num_classes: K.
+    """
+    if targets.ndim == 2:
+        return targets.sum(0)
+    return targets.bincount(minlength=num_classes)
+
+
 def split_by_hash(
     keys: Sequence[str], targets: Sequence[Sequence[int]], *, share: float, seed: int
 ) -> list[bool]:

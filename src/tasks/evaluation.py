@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import InvalidValueError
+from ..errors import check_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,7 +123,7 @@ class Evaluation:
 
     def _pairs(self, wrong: Array, n: int) -> pd.DataFrame:
         """List the pairs of classes with the highest counts, (K, K)."""
-        check_count(n)
+        check_count("n", n)
         pairs = np.argsort(-wrong, axis=None, kind="stable")[:n]
         pairs = pairs[wrong.flat[pairs] > 0]
         true, predicted = np.unravel_index(pairs, wrong.shape)
@@ -138,7 +138,7 @@ class Evaluation:
             One row per input, the worst first: ``input``, ``true``, ``predicted``, ``probability``
             of the predicted class, and ``loss``.
         """
-        check_count(n)
+        check_count("n", n)
         losses = log_losses(self.probabilities, self.targets)
         rows = np.argsort(-losses, kind="stable")[:n]
         guessed = self.probabilities[rows].argmax(1)
@@ -214,13 +214,3 @@ def expected_gap(frame: pd.DataFrame) -> float:
     """Average the gap between confidence and accuracy of a table of `reliability`."""
     gaps = (frame["confidence"] - frame["accuracy"]).abs().fillna(0.0)
     return float((gaps * frame["count"]).sum() / frame["count"].sum())
-
-
-def check_count(n: int) -> None:
-    """Refuse to list no rows.
-
-    Raises:
-        InvalidValueError: Fewer than one is asked for.
-    """
-    if n < 1:
-        raise InvalidValueError(f"n={n}: expected at least 1 row.")

@@ -512,28 +512,41 @@ class ImageClassifier(Classifier):
         return self._neighbors(samples_from(inputs, image=image), k, data, batch_size)
 
     def evaluate(
-        self, data: str | Path | ImageData | None = None, *, batch_size: int = BATCH_SIZE
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        image: str | None = None,
+        label: LabelColumns | None = None,
+        label_delimiter: str | None = None,
+        batch_size: int = BATCH_SIZE,
     ) -> Evaluation:
         """Score labelled pictures that were not trained on.
 
         Args:
-            data: A folder with one subfolder per class, or `ImageData`, of which the test part is
-                scored, else the validation part. None for the data this task was made from.
+            data: A folder with one subfolder per class; a CSV file or a data frame, with ``image``
+                and ``label``; or `ImageData`, of which the test part is scored, else the validation
+                part. None for the data this task was made from.
+            image: The column of paths of a table, relative to the CSV file or the working folder.
+            label: Its column of labels, or its columns of 0 and 1, one per class.
+            label_delimiter: What stands between the labels of one cell.
             batch_size: Pictures computed at a time.
+
+        Returns:
+            Metrics and tables; where pictures have any number of labels, `MultiLabelEvaluation`.
 
         Raises:
             NoDataError: There is nothing to score.
             ClassError: A label is none of the task's classes.
-            InvalidValueError: The task gives several labels, and the data are a folder of classes.
+            InvalidValueError: Columns are named without a table or the reverse; or the task gives
+                several labels, and a folder says one.
         """
-        if isinstance(data, str | Path):
-            if self.multi_label:
-                raise InvalidValueError(
-                    f"{data} would be a folder with a subfolder per class, which says one label of "
-                    "each picture; this task gives any number of them. Score ImageData: "
-                    "task.evaluate(ImageData.from_csv(..., test=...))."
-                )
-            return self._evaluate(labelled_from(data, classes=self.classes), batch_size)
+        if data is not None and not isinstance(data, Data):
+            samples = labelled_from(
+                data, spec=self.spec, image=image, label=label, label_delimiter=label_delimiter
+            )
+            return self._evaluate(samples, batch_size)
+        if image is not None or label is not None or label_delimiter is not None:
+            raise InvalidValueError("image= and label= name columns, and no table was given.")
         return self._evaluate(self._part_to_score(data), batch_size)
 
     # Pictures.

@@ -31,8 +31,8 @@ class MultiLabel(Objective):
     without it, class by class. Mixed rows have the targets of their ``batch["partner"]``, too, in
     which this loss is linear like the one of `Supervised`. Smoothing, where it is asked for, takes
     its share from a 1 and adds a Kth of it to every class, as in timm's ``BinaryCrossEntropy``
-    (Wightman et al. 2021, arXiv:2110.00476). A fresh head over a frozen backbone is solved: a logistic regression per
-    class, each with a cross-validated penalty.
+    (Wightman et al. 2021, arXiv:2110.00476). A fresh head over a frozen backbone is solved: a
+    logistic regression per class, each with a cross-validated penalty.
     """
 
     solves = True

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import pandas as pd
 
-from .evaluation import Evaluation, check_count, expected_gap, reliability
+from ..errors import check_count
+from .evaluation import Evaluation, expected_gap, reliability
 from .results import Predictions
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ class MultiLabelEvaluation(Evaluation):
             ``worst`` (the class that surprised most), its ``probability``, and the mean ``loss``
             over classes.
         """
-        check_count(n)
+        check_count("n", n)
         losses = label_losses(self.probabilities, self.targets)
         rows = np.argsort(-losses.mean(1), kind="stable")[:n]
         worst = losses[rows].argmax(1)

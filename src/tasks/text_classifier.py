@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, create
@@ -16,6 +15,7 @@ from ..data import TextData
 from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE, Data
 from ..data.sources import OnError
+from ..data.split import rows_per_class
 from ..data.text_inputs import labelled_texts, samples_of_texts
 from ..data.text_samples import TextSamples, examine_text
 from ..data.text_sources import Columns
@@ -120,7 +120,7 @@ class TextClassifier(Classifier):
         targets = None if data is None or data.train is None else data.train.targets
         if targets is None or not self.backbone.pretrained:
             return super().usual_strategy(data)
-        typical = int(torch.bincount(targets, minlength=len(self.classes)).median())
+        typical = int(rows_per_class(targets, len(self.classes)).median())
         if typical >= self.few_labels:
             return super().usual_strategy(data)
         _log.info(
@@ -523,6 +523,7 @@ class TextClassifier(Classifier):
         *,
         text: Columns | None = None,
         label: LabelColumns | None = None,
+        label_delimiter: str | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Evaluation:
         """Score labelled texts that were not trained on.
@@ -533,6 +534,8 @@ class TextClassifier(Classifier):
                 data this task was made from.
             text: The column of texts of a table, or the two of pairs; None for the one trained on.
             label: Its column of labels, or its columns of 0 and 1; None for those trained on.
+            label_delimiter: What stands between the labels of one cell of the column that ``label``
+                names.
             batch_size: Texts computed at a time.
 
         Raises:
@@ -540,10 +543,12 @@ class TextClassifier(Classifier):
             ClassError: A label is none of the task's classes.
         """
         if data is None or isinstance(data, Data):
-            if text is not None or label is not None:
+            if text is not None or label is not None or label_delimiter is not None:
                 raise InvalidValueError("text= and label= name columns, and no table was given.")
             return self._evaluate(self._part_to_score(data), batch_size)
-        samples = labelled_texts(data, self._texts, text=text, label=label)
+        samples = labelled_texts(
+            data, self._texts, text=text, label=label, label_delimiter=label_delimiter
+        )
         return self._evaluate(samples, batch_size)
 
     def adapt(

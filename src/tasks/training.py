@@ -40,7 +40,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "time_limit_seconds": _NUMBER,
 }
 
-_OPTIONAL = ("clip_norm", "ema", "patience", "time_limit_seconds")
+_OPTIONAL = ("label_smoothing", "clip_norm", "ema", "patience", "time_limit_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -441,6 +441,19 @@ def test_folders_of_classes_are_not_scored(tuned: ImageClassifier, photos: Path)
         tuned.evaluate(photos / "test")
 
 
+def test_tables_are_scored_in_every_form(tuned: ImageClassifier, tables: Path) -> None:
+    path, expected = tables / "test/labels.csv", dict(tuned.evaluate().metrics)
+    forms = [{"label": list(SHAPES)}, {"label": "all", "label_delimiter": "|"}]
+    for form in forms:
+        assert dict(tuned.evaluate(path, image="file", **form).metrics) == pytest.approx(expected)
+    frame = pd.read_csv(path, keep_default_na=False)
+    frame["file"] = [str(tables / "test" / name) for name in frame["file"]]
+    scores = tuned.evaluate(frame, image="file", label=list(SHAPES)).metrics
+    assert dict(scores) == pytest.approx(expected)
+    with pytest.raises(InvalidValueError, match="no table was given"):
+        tuned.evaluate(label=list(SHAPES))
+
+
 def test_neighbours_vote_for_each_of_their_labels(tuned: ImageClassifier) -> None:
     evaluation = tuned.knn(k=5)
     assert isinstance(evaluation, MultiLabelEvaluation)
@@ -558,6 +571,13 @@ def test_texts_learn_predict_explain_and_are_scored(
     assert evaluation.metrics["map"] > 0.8
     by_columns = loaded.evaluate(test, label=list(SENTENCES))
     assert dict(by_columns.metrics) == pytest.approx(dict(evaluation.metrics))
+    renamed = test.rename(columns={"joined": "others"})
+    cut = loaded.evaluate(renamed, label="others", label_delimiter=";")
+    assert dict(cut.metrics) == pytest.approx(dict(evaluation.metrics))
+    by_lists = loaded.evaluate(test, label="teams")
+    assert dict(by_lists.metrics) == pytest.approx(dict(evaluation.metrics))
+    with pytest.raises(InvalidValueError, match="name it: label="):
+        loaded.evaluate(test, label_delimiter=";")
     predictions = loaded.predict(["the invoice is wrong and I cannot sign in", ""])
     assert isinstance(predictions.labels[0], tuple)
     assert predictions.labels[1] is None
@@ -579,6 +599,15 @@ def test_lists_and_pairs_of_texts_have_several_labels(complaints: pd.DataFrame) 
     assert len(task.predict(pairs[:3])) == 3
     again = TextData.from_data_frame(complaints, text=("text", "second"), label="teams")
     assert torch.equal(again.train.targets, data.train.targets)
+
+
+def test_few_labels_leave_the_backbone_frozen(
+    complaints: pd.DataFrame, lines: Callable[[], str]
+) -> None:
+    data = TextData.from_lists(complaints["text"].tolist(), complaints["teams"].tolist())
+    TextClassifier(NET, classes=data.classes, multi_label=True).finetune(data, epochs=1)
+    typical = int(data.train.targets.sum(0).median())
+    assert f"{typical} training texts per class are few" in lines()
 
 
 def test_pairs_of_classes_make_no_contrast_where_there_are_several(
