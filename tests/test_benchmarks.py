@@ -127,8 +127,18 @@ def test_forecasts_are_measured_by_three_protocols(tmp_path: Path) -> None:
     (long,) = runs["long"].values()
     assert long["num_windows"] == 1_200 // 5 - 24 + 1
     assert 0 < long["mse"] < long["naive_mse"]
-    assert runs["fev"]["default"]["mase"] < runs["fev"]["seasonal-naive"]["mase"]
+    assert runs["fev"]["ridge"]["mase"] < runs["fev"]["seasonal-naive"]["mase"]
+    assert {"quality fast", "quality best"} <= runs["fev"].keys() & runs["m4"].keys()
     assert runs["m4"]["naive2"]["owa"] == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_nets_are_measured_by_two_protocols(tmp_path: Path) -> None:
+    results, _ = run_quickly("forecast_nets.py", tmp_path, "--nets", "resmlp")
+    runs = results["runs"]
+    assert set(runs["long"]) == {"nlinear, 24", "dlinear, 24"}
+    assert all(0 < run["mse"] < run["naive_mse"] for run in runs["long"].values())
+    assert set(runs["m4"]) == {"naive2", "resmlp"}
 
 
 def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> None:

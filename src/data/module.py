@@ -186,7 +186,7 @@ class Loader(DataLoader["Batch"]):
                 self._refuse_to_pass_over()
 
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        if self.num_workers or self.fetch.cached:
+        if self.num_workers or self.fetch.is_quick:
             yield from batches
             return
         with ThreadPoolExecutor(1, thread_name_prefix="mealkit-loader") as pool:
@@ -296,6 +296,11 @@ class Data(pl.LightningDataModule):
         other.trainer, other._ready = None, False
         return other
 
+    @property
+    def usual_batch_size(self) -> int:
+        """Rows in a training batch where nobody says otherwise."""
+        return BATCH_SIZE
+
     def train_dataloader(self) -> Loader:
         """Batches of the training part, in an order decided by (seed, epoch)."""
         return self._loader("train", shuffle=True)
@@ -317,7 +322,7 @@ class Data(pl.LightningDataModule):
             InvalidValueError: The batch size is below 1.
         """
         chosen = self.batch_size if batch_size is None else batch_size
-        size = BATCH_SIZE if chosen is None else chosen
+        size = self.usual_batch_size if chosen is None else chosen
         check_count("batch_size", size)
         num_processes, _ = self.processes
         if shuffle:

@@ -125,6 +125,11 @@ class Fetch:
         """Whether batches hold ``features`` in place of inputs."""
         return self._features is not None
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether a batch is a gather from memory, for which no thread has to read ahead."""
+        return self.cached or getattr(self.samples, "is_quick", False)
+
     def cache(self, features: Tensor, present: Tensor) -> None:
         """Answer with features from now on.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from .calibration import Calibration
 from .contrastive import Contrastive
 from .cross_validation import CrossValidation
+from .decomposition import Decomposition
 from .explain import Explanation
 from .forecast_results import ForecastEvaluation, Forecasts
 from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
+from .leaderboard import Leaderboard
 from .multi_label import MultiLabel
 from .multi_label_results import (
     MultiLabelEvaluation,
@@ -17,6 +19,7 @@ from .multi_label_results import (
 )
 from .objectives import Objective, Step, Supervised
 from .processes import gather_predictions
+from .residuals import Anomalies, Residuals
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
 from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Lora, Strategy
@@ -34,9 +37,11 @@ TASKS: dict[str, type[Task]] = {
 __all__ = [
     "STRATEGIES",
     "TASKS",
+    "Anomalies",
     "Calibration",
     "Contrastive",
     "CrossValidation",
+    "Decomposition",
     "Embeddings",
     "Evaluation",
     "Explanation",
@@ -48,6 +53,7 @@ __all__ = [
     "History",
     "ImageClassifier",
     "LayerDecay",
+    "Leaderboard",
     "Lora",
     "MultiLabel",
     "MultiLabelEvaluation",
@@ -56,6 +62,7 @@ __all__ = [
     "Objective",
     "Prediction",
     "Predictions",
+    "Residuals",
     "Step",
     "Strategy",
     "Supervised",

@@ -87,7 +87,7 @@ class Phases(pl.Callback):
         named = dict(task.backbone.named_parameters())
         row = self._get_schedule().row(epoch)
         for module in task.backbone.modules():  # those that span blocks follow the whole
-            module.training = any(row)
+            module.training = any(row) or not row  # a net without blocks is all head
         for block, multiplier in zip(task.backbone.blocks, row, strict=True):
             for name in block.parameters:
                 fixed = id(named[name]) in self._fixed
