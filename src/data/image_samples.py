@@ -14,6 +14,7 @@ from ..specs import ImageSpec
 from .arrays import array_to_image, with_channels
 from .check import in_threads
 from .decode import MODES, read_bytes, read_image
+from .identity import identify_pictures
 from .preprocess import Preprocess
 from .web import Address
 
@@ -118,6 +119,10 @@ class ImageSamples:
             return self._reasons[index]
         result = load(self._images[index], self._prepared())
         return result if isinstance(result, str) else "could not be read at first, and then could"
+
+    def identity(self) -> str | None:
+        """Answer with a digest of all pictures; None where some cannot be told from others."""
+        return identify_pictures(self._images)
 
     def _remember(self, indices: Sequence[int], loaded: Sequence[Tensor | str]) -> list[int]:
         pairs = zip(indices, loaded, strict=True)

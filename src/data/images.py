@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
+from ..errors import InvalidValueError
 from ..specs import ImageDataSpec
 from . import sources
 from .arrays import array_to_image
-from .augment import Augmentation, light, resolve
+from .augment import Augmentation, change_pictures, light, resolve
 from .check import examine, same_content
 from .image_samples import ImageSamples
 from .mixing import Mix, mix_pictures
-from .module import Data
+from .module import Data, Views
 from .parts import Form, build_parts
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ class ImageData(Data):
 
     None is "light", except while the backbone is frozen: it then sees every picture once, as it
     is. Said in so many words, an augmentation also holds for frozen epochs, which take longer.
+    """
+
+    n_views: int | None = None
+    """How many augmented versions of each training picture a frozen backbone sees, once each.
+
+    It needs an augmentation with a name or of yours. The head learns from all versions, each as a
+    share of its picture. With None, frozen epochs of an augmentation run the backbone each time.
     """
 
     mix: Mix | None = None
@@ -291,15 +299,40 @@ class ImageData(Data):
         """Change the pictures of a training batch, as a pure function of (seed, epoch, index)."""
         change = light if self.augment is None else resolve(self.augment)
         if change is not None:
-            images = change(batch["image"], seed=self.seed, epoch=epoch, index=batch["index"])
-            batch = {**batch, "image": images}
+            batch = change_pictures(change, batch, seed=self.seed, epoch=epoch)
         if self.mix is None:
             return batch
         return mix_pictures(batch, self.mix, seed=self.seed, epoch=epoch)
 
     @property
+    def views(self) -> Views | None:
+        """The `n_views` versions of training pictures: those of as many epochs, the first ones.
+
+        Raises:
+            InvalidValueError: There is no augmentation, or the number cannot be meant.
+        """
+        if self.n_views is None:
+            return None
+        change = None if self.augment is None else resolve(self.augment)
+        if not isinstance(self.n_views, int) or self.n_views < 1:
+            raise InvalidValueError(f"n_views={self.n_views!r}: expected a number from 1, or None.")
+        if change is None:
+            raise InvalidValueError(
+                f"n_views={self.n_views} with augment={self.augment!r}: nothing tells the views "
+                "apart. Name an augmentation (data.augment = 'light'), or leave n_views at None."
+            )
+        name = f"{self.augment} {self.seed}" if isinstance(self.augment, str) else None
+
+        def make(batch: Batch, number: int) -> Batch:
+            return change_pictures(change, batch, seed=self.seed, epoch=number)
+
+        return Views(self.n_views, make, name)
+
+    @property
     def caches(self) -> bool:
-        """Whether a frozen backbone may be run once per picture."""
+        """Whether a frozen backbone may be run once per picture, or per view of it."""
+        if self.views is not None:
+            return True
         return self.augment is None or resolve(self.augment) is None
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import pytorch_lightning as pl
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from ..errors import InvalidValueError, NoDataError, UnreadableError, check_count
+from ..specs import Batch
 from .balance import Balance, draw_rows, row_weights
 from .report import Report
 from .samples import Fetch, Samples
@@ -20,7 +22,7 @@ from .samples import Fetch, Samples
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..specs import Batch, DataSpec, InputSpec
+    from ..specs import DataSpec, InputSpec
 
 BATCH_SIZE = 32
 """Rows in a batch when nobody says otherwise."""
@@ -177,7 +179,7 @@ class Loader(DataLoader["Batch"]):
                 self._position = position
                 # A sampler of whole batches counts them itself.
                 self.sampler.start = position * (self.batch_size or 1)
-        for batch in self._ahead(super().__iter__()):
+        for batch in self._batches():
             self._position += 1
             readable = self._without_failed(batch)
             if len(readable["index"]):  # the loss of no rows would be NaN
@@ -185,8 +187,15 @@ class Loader(DataLoader["Batch"]):
             else:
                 self._refuse_to_pass_over()
 
+    def _batches(self) -> Iterator[Batch]:
+        if not self.fetch.cached:
+            return self._ahead(super().__iter__())
+        # Features lie in memory, or are mapped into it: workers would only copy them.
+        batches: Iterable[list[int]] = self.batch_sampler  # type: ignore[assignment]
+        return map(self.fetch.__getitems__, batches)
+
     def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        if self.num_workers or self.fetch.cached:
+        if self.num_workers:
             yield from batches
             return
         with ThreadPoolExecutor(1, thread_name_prefix="mealkit-loader") as pool:
@@ -224,6 +233,21 @@ class Loader(DataLoader["Batch"]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on behind the batches that were handed out before the state was taken."""
         self._resume = (state["epoch"], state["position"])
+
+
+@dataclass(frozen=True)
+class Views:
+    """Versions of each training input over which a frozen backbone is run, once each.
+
+    Args:
+        count: How many.
+        make: Makes the version of a number, from 0 on, of a batch on the device.
+        name: Tells these versions from others; None where nobody can.
+    """
+
+    count: int
+    make: Callable[[Batch, int], Batch]
+    name: str | None
 
 
 class Data(pl.LightningDataModule):
@@ -392,6 +416,11 @@ class Data(pl.LightningDataModule):
     def caches(self) -> bool:
         """Whether a frozen backbone may be run once per input: inputs are the same each epoch."""
         return True
+
+    @property
+    def views(self) -> Views | None:
+        """The versions of training inputs that a frozen backbone sees; None for inputs as such."""
+        return None
 
     @property
     def mixes(self) -> bool:

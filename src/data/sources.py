@@ -248,6 +248,11 @@ class DatasetImages(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._dataset)
 
+    def fingerprint(self) -> str | None:
+        """Answer with what tells a Hugging Face dataset from others; None for any other kind."""
+        made = getattr(self._dataset, "_fingerprint", None)
+        return f"{made} {self._image}" if isinstance(made, str) else None
+
     def __getitem__(self, index: Any) -> Any:
         try:
             value = _part(self._dataset[index], self._image, 0)

@@ -69,7 +69,12 @@ def fingerprint(
         "precision": resolve_precision(task.precision),
         "batch_size": data.batch_size if asked["batch_size"] is None else asked["batch_size"],
         "processes": 1,
-        "data": {"seed": data.seed, "sees": data.sees, "balance": str(data.balance)},
+        "data": {
+            "seed": data.seed,
+            "sees": data.sees,
+            "balance": str(data.balance),
+            "views": None if data.views is None else data.views.count,
+        },
     }
     if trainer is not None:
         values |= {

@@ -15,7 +15,7 @@ from torch import distributed, nn
 from mealkit import ImageClassifier, ImageData
 from mealkit.backbones import create
 from mealkit.specs import ImageDataSpec
-from mealkit.tasks import checkpoint
+from mealkit.tasks import checkpoint, feature_cache
 from mealkit.tasks.classification import predict_classes
 from mealkit.tasks.processes import gather_predictions
 
@@ -93,6 +93,16 @@ def main(folder: Path) -> None:
             "forwards": task.backbone.net.num_forwards,
         }
     found["lines"] = lines.copy()
+
+    feature_cache.IN_MEMORY_BYTES = 0
+    for name in ("mapped", "found"):
+        task = make(6)
+        task.finetune(trainer=trainer(), strategy="freeze")
+        found[name] = {
+            "weights": dict(task.state_dict()),
+            "forwards": task.backbone.net.num_forwards,
+        }
+    feature_cache.IN_MEMORY_BYTES = 1 << 30
 
     task = make(6)
     task.backbone.pretrained, task.data.val = False, None
