@@ -13,6 +13,8 @@ from .series import SeriesData
 from .series_samples import SeriesSamples
 from .series_table import SeriesTable
 from .series_time import Frequency
+from .stream_loader import StreamLoader
+from .streams import Stream, StreamSamples
 from .text_samples import TextSamples
 from .texts import TextData
 
@@ -32,6 +34,9 @@ __all__ = [
     "SeriesData",
     "SeriesSamples",
     "SeriesTable",
+    "Stream",
+    "StreamLoader",
+    "StreamSamples",
     "Subset",
     "TextData",
     "TextSamples",

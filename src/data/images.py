@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,7 +17,9 @@ from .check import examine, same_content
 from .image_samples import ImageSamples
 from .mixing import Mix, mix_pictures
 from .module import Data, Views
-from .parts import Form, build_parts
+from .parts import Form, build_parts, build_scored
+from .report import Report
+from .streams import StreamSamples, as_stream, open_streams, refuse_for_streams
 
 if TYPE_CHECKING:
     from ..specs import Batch
@@ -242,10 +244,11 @@ class ImageData(Data):
     @classmethod
     def from_dataset(
         cls,
-        train: Any,  # Any: a torch Dataset, or one of Hugging Face
+        train: Any,  # Any: a torch Dataset, one of Hugging Face, or a Stream
         *,
         image: str = "image",
         label: str = "label",
+        classes: Sequence[str] | None = None,
         val: Any = None,
         test: Any = None,
         split: float = 0.2,
@@ -253,30 +256,77 @@ class ImageData(Data):
         group: str | None = None,
         on_error: OnError = "skip",
     ) -> Self:
-        """Take a torch Dataset of (image, label) or of dicts, or a Hugging Face dataset.
+        """Take a torch Dataset of (image, label) or dicts, a Hugging Face dataset, or a `Stream`.
 
         Args:
-            train: Dataset with a length, to train on. Give no transforms: pictures are resized as
-                the backbone wants them, and their pixels must be uint8 or floats in [0, 1].
-            image: Column of pictures; tuples have them first.
+            train: Dataset to train on. Give no transforms: pictures are resized as the backbone
+                wants them, and their pixels must be uint8 or floats in [0, 1]. An iterable dataset
+                is read as a `Stream` whose length it knows.
+            image: Column of pictures; tuples have them first. In streams of tar files, their
+                ending: "jpg", or "jpg;png" for either.
             label: Column of labels; tuples have them second. The class names that the dataset
-                knows are used.
-            val: Dataset of the same form.
-            test: Dataset of the same form.
+                knows are used. In streams of tar files, an ending: "cls" for positions, "txt" for
+                names.
+            classes: Names of the classes, where train is a stream that does not know them.
+            val: Dataset of the same form, or a stream.
+            test: Dataset of the same form, or a stream.
             split: See the class, like all below.
             seed: Decides the split, the order and the augmentation.
             group: Column of groups; tuples have them third.
             on_error: What happens to pictures that cannot be read: "skip" or "raise".
 
         Raises:
-            DataError: The dataset is a stream, or lacks a column.
+            DataError: The dataset lacks a column; or it is a stream, and nobody knows its length,
+                or what validates it.
         """
-        parts = ((train, group), (val, None), (test, None))
+        columns = {"image": image, "label": label}
+        given = dict(zip(cls._names, (train, val, test), strict=True))
+        streams = {
+            name: stream for name, part in given.items() if (stream := as_stream(part)) is not None
+        }
         tables = [
-            None if part is None else sources.from_dataset(part, image=image, label=label, group=by)
-            for part, by in parts
+            None
+            if part is None or name in streams
+            else sources.from_dataset(part, **columns, group=group if name == "train" else None)
+            for name, part in given.items()
         ]
-        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        if "train" in streams:
+            refuse_for_streams(group=group, split=split if val is None else 0)
+            opened = open_streams(streams, **columns, classes=classes, on_error=on_error)
+            return cls._from_stream(opened, tables, seed=seed, on_error=on_error)
+        if classes is not None:
+            raise InvalidValueError(
+                "classes= beside a dataset with a length, which is read for them: leave it out."
+            )
+        data = cls._from_tables(
+            tables, split=0 if "val" in streams else split, seed=seed, on_error=on_error
+        )
+        opened = open_streams(streams, **columns, classes=data.classes, on_error=on_error)
+        data.val, data.test = opened.get("val", data.val), opened.get("test", data.test)
+        return data
+
+    @classmethod
+    def _from_stream(
+        cls,
+        streams: Mapping[str, StreamSamples],
+        tables: Sequence[Table | None],
+        *,
+        seed: int,
+        on_error: str,
+    ) -> Self:
+        """Put together a stream to train on and parts of any kind to score."""
+        train, report = streams["train"], Report()
+        given = dict(zip(cls._names, tables, strict=True))
+        scored = build_scored(PICTURES, given, train.classes, report=report, on_error=on_error)
+        parts = {**scored, **streams}
+        return cls(
+            spec=_spec(train.classes, [train.first_image]),
+            train=train,
+            val=parts.get("val"),
+            test=parts.get("test"),
+            report=report,
+            seed=seed,
+        )
 
     @classmethod
     def _from_tables(
@@ -309,10 +359,16 @@ class ImageData(Data):
         """The `n_views` versions of training pictures: those of as many epochs, the first ones.
 
         Raises:
-            InvalidValueError: There is no augmentation, or the number cannot be meant.
+            InvalidValueError: There is no augmentation, the number cannot be meant, or pictures are
+                a stream.
         """
         if self.n_views is None:
             return None
+        if isinstance(self.train, StreamSamples):
+            raise InvalidValueError(
+                f"n_views={self.n_views} with a stream, whose features are not kept. Leave it at "
+                "None."
+            )
         change = None if self.augment is None else resolve(self.augment)
         if not isinstance(self.n_views, int) or self.n_views < 1:
             raise InvalidValueError(f"n_views={self.n_views!r}: expected a number from 1, or None.")
@@ -333,7 +389,7 @@ class ImageData(Data):
         """Whether a frozen backbone may be run once per picture, or per view of it."""
         if self.views is not None:
             return True
-        return self.augment is None or resolve(self.augment) is None
+        return super().caches and (self.augment is None or resolve(self.augment) is None)
 
     @property
     def mixes(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -15,9 +14,12 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from ..errors import InvalidValueError, NoDataError, UnreadableError, check_count
 from ..specs import Batch
+from .ahead import read_ahead
 from .balance import Balance, draw_rows, row_weights
 from .report import Report
 from .samples import Fetch, Samples
+from .stream_loader import StreamLoader
+from .streams import Order, StreamSamples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,20 +191,11 @@ class Loader(DataLoader["Batch"]):
 
     def _batches(self) -> Iterator[Batch]:
         if not self.fetch.cached:
-            return self._ahead(super().__iter__())
+            batches = super().__iter__()
+            return batches if self.num_workers else read_ahead(batches)
         # Features lie in memory, or are mapped into it: workers would only copy them.
-        batches: Iterable[list[int]] = self.batch_sampler  # type: ignore[assignment]
-        return map(self.fetch.__getitems__, batches)
-
-    def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        if self.num_workers:
-            yield from batches
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="mealkit-loader") as pool:
-            future = pool.submit(next, batches, None)
-            while (batch := future.result()) is not None:
-                future = pool.submit(next, batches, None)
-                yield batch
+        positions: Iterable[list[int]] = self.batch_sampler  # type: ignore[assignment]
+        return map(self.fetch.__getitems__, positions)
 
     def _without_failed(self, batch: Batch) -> Batch:
         failed = batch.pop("failed", None)
@@ -317,21 +310,21 @@ class Data(pl.LightningDataModule):
         other.trainer, other._ready = None, False
         return other
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> Loader | StreamLoader:
         """Batches of the training part, in an order decided by (seed, epoch)."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> Loader | list[Loader]:
+    def val_dataloader(self) -> Loader | StreamLoader | list[Loader]:
         """Batches of the validation part; an empty list where there is none."""
         return self._loader("val") if self.val is not None else []
 
-    def test_dataloader(self) -> Loader:
+    def test_dataloader(self) -> Loader | StreamLoader:
         """Batches of the test part."""
         return self._loader("test")
 
     def loader(
         self, samples: Samples, *, batch_size: int | None = None, shuffle: bool = False
-    ) -> Loader:
+    ) -> Loader | StreamLoader:
         """Build a loader over samples that were prepared.
 
         Raises:
@@ -340,10 +333,19 @@ class Data(pl.LightningDataModule):
         chosen = self.batch_size if batch_size is None else batch_size
         size = BATCH_SIZE if chosen is None else chosen
         check_count("batch_size", size)
-        num_processes, _ = self.processes
+        num_processes, rank = self.processes
         if shuffle:
             size = _no_single_row(math.ceil(len(samples) / num_processes), size)
         weights = self.train_weights() if samples is self.train and shuffle else None
+        if isinstance(samples, StreamSamples):
+            order = Order(shuffle, seed=self.seed, num_processes=num_processes, rank=rank)
+            return StreamLoader(
+                samples,
+                batch_size=size,
+                order=order,
+                num_workers=self.num_workers,
+                report=self.report,
+            )
         draws = self.balance == "sampler"
         drawn = weights if draws else None
         batches = self._whole_batches(samples) if shuffle and samples is self.train else None
@@ -379,7 +381,7 @@ class Data(pl.LightningDataModule):
         """Answer with what deals out whole training batches; None for so many rows in each."""
         return None
 
-    def _loader(self, split: str, *, shuffle: bool = False) -> Loader:
+    def _loader(self, split: str, *, shuffle: bool = False) -> Loader | StreamLoader:
         samples: Samples | None = {"train": self.train, "val": self.val, "test": self.test}[split]
         if samples is None:
             raise NoDataError(
@@ -403,8 +405,15 @@ class Data(pl.LightningDataModule):
         """Answer with a weight per training row, (N,), of mean 1; None where nothing is balanced.
 
         Raises:
-            InvalidValueError: `balance` cannot be meant.
+            InvalidValueError: `balance` cannot be meant, or the training part is a stream.
         """
+        if self.balance is None:
+            return None
+        if isinstance(self.train, StreamSamples):
+            raise InvalidValueError(
+                f"balance={self.balance!r} with a stream, whose labels are not known beforehand. "
+                "Leave balance at None."
+            )
         targets = None if self.train is None else self.train.targets
         return row_weights(self.balance, targets, self.classes)
 
@@ -414,8 +423,11 @@ class Data(pl.LightningDataModule):
 
     @property
     def caches(self) -> bool:
-        """Whether a frozen backbone may be run once per input: inputs are the same each epoch."""
-        return True
+        """Whether a frozen backbone may be run once per input: inputs are the same each epoch.
+
+        Those of a stream are not kept.
+        """
+        return not isinstance(self.train, StreamSamples)
 
     @property
     def views(self) -> Views | None:

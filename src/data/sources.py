@@ -200,7 +200,7 @@ def from_dataset(
     groups = (
         None
         if group is None
-        else plain_groups([_part(dataset[n], group, 2) for n in range(len(ids))])
+        else plain_groups([column_of(dataset[n], group, 2) for n in range(len(ids))])
     )
     labels = plain_labels(_torch_labels(dataset, label), ids=ids)
     return Table(DatasetImages(dataset, image), ids, labels, groups)
@@ -225,7 +225,7 @@ def _from_hugging_face(dataset: Any, image: str, label: str, group: str | None) 
 def _torch_labels(dataset: Any, label: str) -> Sequence[Any]:
     targets: Any = getattr(dataset, "targets", None)
     if targets is None or len(targets) != len(dataset):
-        return [_part(dataset[number], label, 1) for number in range(len(dataset))]
+        return [column_of(dataset[number], label, 1) for number in range(len(dataset))]
     names: Any = getattr(dataset, "classes", None)
     values = targets.tolist() if hasattr(targets, "tolist") else list(targets)
     named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
@@ -255,7 +255,7 @@ class DatasetImages(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         try:
-            value = _part(self._dataset[index], self._image, 0)
+            value = column_of(self._dataset[index], self._image, 0)
         except DataError:
             raise
         except Exception as error:  # a dataset of somebody else may raise anything
@@ -265,7 +265,12 @@ class DatasetImages(Sequence[Any]):
         return value
 
 
-def _part(item: Any, name: str, position: int) -> Any:
+def column_of(item: Any, name: str, position: int) -> Any:
+    """Take a column out of an item of a dataset, which is a dict or a tuple in this order.
+
+    Raises:
+        DataError: The item has no such column, or is neither.
+    """
     if isinstance(item, dict):
         if name not in item:
             raise DataError(

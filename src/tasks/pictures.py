@@ -10,6 +10,7 @@ import torch
 from ..data.inputs import Inputs
 from ..data.module import Data, EpochSampler
 from ..data.samples import Samples, Subset
+from ..data.streams import StreamSamples
 from ..errors import InvalidValueError, NoDataError
 from ..specs import ImageSpec
 
@@ -30,8 +31,11 @@ def training_pictures(task: ImageClassifier, data: Data, n: int) -> Shown:
     if data.train is None:
         raise NoDataError("These data have no training part to show.")
     data.prepare(task.input_spec)
-    sampler = EpochSampler(data.train, batch_size=n, shuffle=True, seed=data.seed)
-    batch = data.train.__getitems__(list(sampler)[:n])
+    if isinstance(data.train, StreamSamples):
+        batch = next(iter(data.loader(data.train, batch_size=n, shuffle=True)))
+    else:
+        sampler = EpochSampler(data.train, batch_size=n, shuffle=True, seed=data.seed)
+        batch = data.train.__getitems__(list(sampler)[:n])
     seen = data.augment_batch(batch, epoch=0)
     titles = [task.classes[target] for target in batch["target"].tolist()]
     return list(_as_people_see(task, seen["image"])), titles

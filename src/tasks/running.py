@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..data.module import BATCH_SIZE, EpochSampler, Loader
 from ..data.samples import Fetch, Samples
+from ..data.stream_loader import StreamLoader
+from ..data.streams import Order, StreamSamples
 from ..errors import InvalidValueError
 from .training import best_device, resolve_precision
 
@@ -29,10 +31,18 @@ def plain_loader(
     report: Report | None = None,
     num_processes: int = 1,
     rank: int = 0,
-) -> Loader:
+) -> Loader | StreamLoader:
     """Build a loader over prepared samples, or a share of them; batches name their rows."""
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InvalidValueError(f"batch_size={batch_size!r}: expected a number of at least 1.")
+    if isinstance(samples, StreamSamples):
+        return StreamLoader(
+            samples,
+            batch_size=batch_size,
+            order=Order(shuffle=False, num_processes=num_processes, rank=rank),
+            num_workers=num_workers,
+            report=report,
+        )
     sampler = EpochSampler(
         samples, batch_size=batch_size, shuffle=False, num_processes=num_processes, rank=rank
     )
@@ -120,7 +130,7 @@ def encode(
     return features, present
 
 
-def own_loader(loader: Loader, *, num_processes: int, rank: int) -> Loader:
+def own_loader(loader: Loader, *, num_processes: int, rank: int) -> Loader | StreamLoader:
     """Build a loader over the share of a process in the samples of a training loader, in order."""
     return plain_loader(
         loader.fetch.samples,
