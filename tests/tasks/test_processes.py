@@ -97,6 +97,19 @@ def test_features_in_a_file_are_shared_and_found_again(both) -> None:
 
 
 @pytest.mark.slow
+def test_processes_share_a_stream_and_score_every_picture_once(both) -> None:
+    first, second = (found["streamed"] for found in both)
+    assert apart(first["weights"], second["weights"]) == 0
+    for one, other in zip(first["seen"], second["seen"], strict=True):
+        joint = [index for index in one + other if index >= 0]
+        assert len(joint) == len(set(joint)) >= 11  # shards of 7 + 5 and of 3: 8 and 3 of 15
+        assert any(index < 0 for index in one + other)
+    for found in (first, second):
+        for name in ("accuracy", "loss"):
+            assert found["row"][f"val/{name}"] == pytest.approx(found["alone"][name], abs=1e-5)
+
+
+@pytest.mark.slow
 def test_the_first_writes_lines_and_folders_alone(both) -> None:
     assert sum("epoch 3/3" in line for line in both[0]["lines"]) == len(STRATEGIES)
     assert {line for line in both[1]["lines"] if "images, 3 classes" not in line} == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,41 @@ class Stop(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.global_step == 4:
             raise RuntimeError("stopped")
+
+
+class Shards:
+    """A stream with shards of unequal size, as Hugging Face's datasets have it."""
+
+    def __init__(self, sizes: tuple[int, ...], *, seed: int, number: int = 0) -> None:
+        self.num_shards, self._sizes, self._seed, self._number = len(sizes), sizes, seed, number
+        self.features = {"image": None, "label": types.SimpleNamespace(names=["0", "1", "2"])}
+        splits = {"train": types.SimpleNamespace(num_examples=sum(sizes))}
+        self.info = types.SimpleNamespace(
+            splits=splits, builder_name="", config_name="", version="", dataset_size=0
+        )
+        self.split = "train"
+
+    def shard(self, num_shards: int, index: int) -> Shards:
+        return Shards(self._sizes, seed=self._seed, number=index)
+
+    def __iter__(self):
+        rng = np.random.default_rng([self._seed, self._number])
+        for _ in range(self._sizes[self._number]):
+            label = int(rng.integers(3))
+            image = rng.integers(0, 240, (16, 16, 3), dtype=np.uint8)
+            image[:, :, label] += 12
+            yield {"image": image, "label": label}
+
+
+class Seen(pl.Callback):
+    """Notes which pictures each epoch trained on, and how many steps it took."""
+
+    def __init__(self) -> None:
+        self.index: list[list[int]] = [[] for _ in range(3)]
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        rows = [-1] if "padding" in batch else batch["index"].tolist()
+        self.index[trainer.current_epoch] += rows
 
 
 def make(batch_size: int) -> ImageClassifier:
@@ -108,6 +144,18 @@ def main(folder: Path) -> None:
     task.backbone.pretrained, task.data.val = False, None
     task.finetune(trainer=trainer())
     found["untrained"] = dict(task.state_dict())
+
+    seen = Seen()
+    streamed = make(6)
+    streamed.data = ImageData.from_dataset(Shards((7, 3, 5), seed=0), val=Shards((4, 5), seed=1))
+    streamed.data.batch_size = 2
+    history = streamed.finetune(trainer=trainer(callbacks=[seen]), strategy="full")
+    found["streamed"] = {
+        "weights": dict(streamed.state_dict()),
+        "seen": seen.index,
+        "row": history.rows[streamed.best_epoch or 0],
+        "alone": dict(streamed.evaluate().metrics),
+    }
 
     one = make(6)
     try:
