@@ -194,7 +194,8 @@ class Loader(DataLoader["Batch"]):
             batches = super().__iter__()
             return batches if self.num_workers else read_ahead(batches)
         # Features lie in memory, or are mapped into it: workers would only copy them.
-        positions: Iterable[list[int]] = self.batch_sampler  # type: ignore[assignment]
+        whole = self.batch_sampler is None  # then the sampler deals out whole batches
+        positions: Iterable[list[int]] = self.sampler if whole else self.batch_sampler  # type: ignore[assignment]
         return map(self.fetch.__getitems__, positions)
 
     def _without_failed(self, batch: Batch) -> Batch:
