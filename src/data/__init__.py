@@ -14,7 +14,8 @@ from .series_samples import SeriesSamples
 from .series_table import SeriesTable
 from .series_time import Frequency
 from .stream_loader import StreamLoader
-from .streams import Stream, StreamSamples
+from .stream_samples import StreamSamples
+from .streams import Stream
 from .text_samples import TextSamples
 from .texts import TextData
 

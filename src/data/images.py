@@ -19,7 +19,8 @@ from .mixing import Mix, mix_pictures
 from .module import Data, Views
 from .parts import Form, build_parts, build_scored
 from .report import Report
-from .streams import StreamSamples, as_stream, open_streams, refuse_for_streams
+from .stream_samples import StreamSamples, open_streams
+from .streams import as_stream, refuse_for_streams
 
 if TYPE_CHECKING:
     from ..specs import Batch

@@ -19,7 +19,8 @@ from .balance import Balance, draw_rows, row_weights
 from .report import Report
 from .samples import Fetch, Samples
 from .stream_loader import StreamLoader
-from .streams import Order, StreamSamples
+from .stream_samples import StreamSamples
+from .streams import Order
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..errors import UnreadableError
 from .ahead import read_ahead
-from .streams import Failure, Order, Raw, StreamSamples
+from .stream_samples import Failure, Raw, StreamSamples
+from .streams import Order
 
 if TYPE_CHECKING:
     from ..specs import Batch

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
-from ..data.streams import StreamSamples
+from ..data.stream_samples import StreamSamples
 from ..errors import RunError
 from .saved import describe_task
 from .strategies import name_of

@@ -10,7 +10,7 @@ import torch
 from ..data.inputs import Inputs
 from ..data.module import Data, EpochSampler
 from ..data.samples import Samples, Subset
-from ..data.streams import StreamSamples
+from ..data.stream_samples import StreamSamples
 from ..errors import InvalidValueError, NoDataError
 from ..specs import ImageSpec
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..data.module import BATCH_SIZE, EpochSampler, Loader
 from ..data.samples import Fetch, Samples
 from ..data.stream_loader import StreamLoader
-from ..data.streams import Order, StreamSamples
+from ..data.stream_samples import StreamSamples
+from ..data.streams import Order
 from ..errors import InvalidValueError
 from .training import best_device, resolve_precision
 
