@@ -273,7 +273,10 @@ class Data(pl.LightningDataModule):
     """What is done for rare classes in training; validation and test stay as they are.
 
     ``"weights"`` gives all classes the same weight in the loss, ``"sampler"`` draws rows of all
-    classes equally often, with replacement, and a dict says the weight of a row by its class.
+    classes equally often, with replacement, and a dict says the weight of a row by its class. Where
+    inputs have any number of labels, ``"weights"`` makes those with a label weigh as much in all as
+    those without it, class by class, a dict says how many times as much one with the label weighs,
+    and there is no ``"sampler"``.
     """
 
     def __init__(
@@ -406,6 +409,8 @@ class Data(pl.LightningDataModule):
     def train_weights(self) -> Tensor | None:
         """Answer with a weight per training row, (N,), of mean 1; None where nothing is balanced.
 
+        Where rows have any number of labels it is a weight per row and class, (N, K).
+
         Raises:
             InvalidValueError: `balance` cannot be meant, or the training part is a stream.
         """
@@ -417,7 +422,7 @@ class Data(pl.LightningDataModule):
                 "Leave balance at None."
             )
         targets = None if self.train is None else self.train.targets
-        return row_weights(self.balance, targets, self.classes)
+        return row_weights(self.balance, targets, self.classes, multi_label=self.spec.multi_label)
 
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
         """Change a training batch at random, as a pure function of (seed, epoch, index)."""

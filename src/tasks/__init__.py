@@ -9,6 +9,12 @@ from .explain import Explanation
 from .forecast_results import ForecastEvaluation, Forecasts
 from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
+from .multi_label import MultiLabel
+from .multi_label_results import (
+    MultiLabelEvaluation,
+    MultiLabelPrediction,
+    MultiLabelPredictions,
+)
 from .objectives import Objective, Step, Supervised
 from .processes import gather_predictions
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
@@ -43,6 +49,10 @@ __all__ = [
     "ImageClassifier",
     "LayerDecay",
     "Lora",
+    "MultiLabel",
+    "MultiLabelEvaluation",
+    "MultiLabelPrediction",
+    "MultiLabelPredictions",
     "Objective",
     "Prediction",
     "Predictions",

@@ -65,9 +65,15 @@ class Contrastive:
 
         Raises:
             NoDataError: No class has two inputs.
+            InvalidValueError: Inputs have any number of labels.
         """
         if data.train is None or data.train.targets is None:
             raise NoDataError("Pairs are made of labelled training inputs, and there are none.")
+        if data.spec.multi_label:
+            raise InvalidValueError(
+                "strategy='contrastive' draws inputs of one class together and of two apart, and "
+                "these have any number of labels. Use strategy='freeze' or 'freeze_unfreeze'."
+            )
         drawn = ClassDraws(
             data.train,
             data.train.targets,

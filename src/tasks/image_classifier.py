@@ -1,4 +1,4 @@
-"""ImageClassifier: put one of several labels on a picture."""
+"""ImageClassifier: put one of several labels on a picture, or any number of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..backbones.text_tower import text_tower
 from ..data import Data, ImageData, samples_from
 from ..data.augment import views
 from ..data.inputs import labelled_from
+from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE
 from ..data.sources import OnError
 from ..errors import InvalidValueError
@@ -59,12 +60,13 @@ class Normalise(nn.Module):
 
 
 class ImageClassifier(Classifier):
-    """Put one of several labels on a picture.
+    """Put one of several labels on a picture, or any number of them.
 
     Args:
         backbone: A name from `mealkit.backbones.find`, a folder of weights, a saved task or a task,
             any ``nn.Module`` that returns features, or what `mealkit.backbones.create` made.
         classes: Names of the labels.
+        multi_label: Whether a picture has any number of these labels, and not exactly one.
         pretrained: Whether the backbone starts from trained weights; None for yes where there are.
         weights: File or folder of weights for the backbone.
         in_chans: Number of channels of a picture; None for 3, or what a finished backbone has.
@@ -89,6 +91,7 @@ class ImageClassifier(Classifier):
         backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
         *,
         classes: Sequence[str],
+        multi_label: bool = False,
         pretrained: bool | None = None,
         weights: str | Path | None = None,
         in_chans: int | None = None,
@@ -120,7 +123,9 @@ class ImageClassifier(Classifier):
             net.to(memory_format=torch.channels_last)
         super().__init__(
             backbone=net,
-            spec=ImageDataSpec(classes=names, in_chans=wants.in_chans, size=size),
+            spec=ImageDataSpec(
+                classes=names, multi_label=multi_label, in_chans=wants.in_chans, size=size
+            ),
             preprocess=Normalise(wants, channels_last=convolves),
             dropout=dropout,
         )
@@ -157,7 +162,7 @@ class ImageClassifier(Classifier):
     def from_files(
         cls,
         paths: Sequence[str | Path],
-        labels: Sequence[Any],  # Any: checked to be str or int
+        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
         *,
         val: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
         test: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
@@ -193,7 +198,8 @@ class ImageClassifier(Classifier):
         path: str | Path,
         *,
         image: str,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         root: str | Path | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
@@ -207,7 +213,7 @@ class ImageClassifier(Classifier):
         in_chans: int | None = None,
         size: int | tuple[int, int] | None = None,
     ) -> Self:
-        """Make a task from a CSV table of paths and labels.
+        """Make a task from a CSV table of paths and labels, or of columns of 0 and 1.
 
         See `ImageData.from_csv` for the source and `ImageClassifier` for the net.
         """
@@ -215,6 +221,7 @@ class ImageClassifier(Classifier):
             path,
             image=image,
             label=label,
+            label_delimiter=label_delimiter,
             root=root,
             val=val,
             test=test,
@@ -231,7 +238,8 @@ class ImageClassifier(Classifier):
         frame: Any,  # Any: a DataFrame of pandas or polars
         *,
         image: str,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         root: str | Path | None = None,
         val: Any = None,
         test: Any = None,
@@ -253,6 +261,7 @@ class ImageClassifier(Classifier):
             frame,
             image=image,
             label=label,
+            label_delimiter=label_delimiter,
             root=root,
             val=val,
             test=test,
@@ -267,7 +276,7 @@ class ImageClassifier(Classifier):
     def from_arrays(
         cls,
         images: Any,  # Any: an array, a tensor, or a list of arrays or PIL images
-        labels: Sequence[Any],  # Any: checked to be str or int
+        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
         *,
         val: tuple[Any, Sequence[Any]] | None = None,
         test: tuple[Any, Sequence[Any]] | None = None,
@@ -389,6 +398,7 @@ class ImageClassifier(Classifier):
         task = cls(
             backbone,
             classes=data.classes,
+            multi_label=data.spec.multi_label,
             pretrained=pretrained,
             weights=weights,
             # Files are read in as many channels as the net wants; arrays have what they have.
@@ -430,7 +440,8 @@ class ImageClassifier(Classifier):
                 data frame with a column of paths.
             image: The column of a data frame.
             batch_size: Pictures computed at a time.
-            abstain: Give no label where the most probable class is less probable than this.
+            abstain: Give no label where the most probable class is less probable than this. Not
+                where pictures have any number of labels, like ``coverage``.
             coverage: Add the set of classes that holds the true one this often, on pictures like
                 those of the validation part (split conformal prediction, Sadinle et al. 2019,
                 arXiv:1609.00451); needs `calibrate`.
@@ -439,7 +450,7 @@ class ImageClassifier(Classifier):
 
         Returns:
             One row per input, in input order. Among several inputs, one that cannot be read gets
-            an error row.
+            an error row. Where pictures have any number of labels, `MultiLabelPredictions`.
 
         Raises:
             UnreadableError: The one input cannot be read.
@@ -503,21 +514,41 @@ class ImageClassifier(Classifier):
         return self._neighbors(samples_from(inputs, image=image), k, data, batch_size)
 
     def evaluate(
-        self, data: str | Path | ImageData | None = None, *, batch_size: int = BATCH_SIZE
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        image: str | None = None,
+        label: LabelColumns | None = None,
+        label_delimiter: str | None = None,
+        batch_size: int = BATCH_SIZE,
     ) -> Evaluation:
         """Score labelled pictures that were not trained on.
 
         Args:
-            data: A folder with one subfolder per class, or `ImageData`, of which the test part is
-                scored, else the validation part. None for the data this task was made from.
+            data: A folder with one subfolder per class; a CSV file or a data frame, with ``image``
+                and ``label``; or `ImageData`, of which the test part is scored, else the validation
+                part. None for the data this task was made from.
+            image: The column of paths of a table, relative to the CSV file or the working folder.
+            label: Its column of labels, or its columns of 0 and 1, one per class.
+            label_delimiter: What stands between the labels of one cell.
             batch_size: Pictures computed at a time.
+
+        Returns:
+            Metrics and tables; where pictures have any number of labels, `MultiLabelEvaluation`.
 
         Raises:
             NoDataError: There is nothing to score.
             ClassError: A label is none of the task's classes.
+            InvalidValueError: Columns are named without a table or the reverse; or the task gives
+                several labels, and a folder says one.
         """
-        if isinstance(data, str | Path):
-            return self._evaluate(labelled_from(data, classes=self.classes), batch_size)
+        if data is not None and not isinstance(data, Data):
+            samples = labelled_from(
+                data, spec=self.spec, image=image, label=label, label_delimiter=label_delimiter
+            )
+            return self._evaluate(samples, batch_size)
+        if image is not None or label is not None or label_delimiter is not None:
+            raise InvalidValueError("image= and label= name columns, and no table was given.")
         return self._evaluate(self._part_to_score(data), batch_size)
 
     # Pictures.

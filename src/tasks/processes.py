@@ -133,6 +133,7 @@ class Messenger(pl.Callback):
             "precision": self._task.precision,
             "pretrained": self._task.backbone.pretrained,
             "lr": self._task.plan.lr,
+            "settings": self._task.settings(),
         }
         self._path.write_text(json.dumps(said), encoding="utf-8")
 
@@ -145,6 +146,7 @@ class Messenger(pl.Callback):
         self._task.precision = said["precision"]
         self._task.backbone.pretrained = said["pretrained"]
         self._task.plan = replace(self._task.plan, lr=said["lr"], finds_lr=False)
+        self._task.take_settings(said["settings"])
         return History(said["rows"], said["best_epoch"])
 
 

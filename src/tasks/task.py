@@ -87,7 +87,7 @@ class Task(pl.LightningModule):
         metrics: Computed on validation and test; updated with (output, target).
     """
 
-    monitor: ClassVar[str]
+    monitor: str
     """The validation metric that chooses the best epoch."""
 
     monitor_mode: ClassVar[Literal["max", "min"]] = "max"

@@ -61,6 +61,18 @@ def test_all_weights_are_equal_on_both_and_those_of_one_process(both, strategy: 
 
 
 @pytest.mark.slow
+def test_several_labels_come_to_the_same_weights_metrics_and_thresholds(both) -> None:
+    first, second = (found["several"] for found in both)
+    assert apart(first["weights"], second["weights"]) == 0
+    assert apart(first["weights"], first["alone"]) < 1e-5
+    assert first["thresholds"] == second["thresholds"]
+    assert first["thresholds"] == pytest.approx(first["thresholds_alone"], abs=1e-5)
+    for row, expected in zip(first["rows"], first["rows_alone"], strict=True):
+        del row["seconds"], expected["seconds"]
+        assert row == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
 def test_moving_batch_statistics_are_equal_on_both_in_the_end(both) -> None:
     first, second = (found["untrained"] for found in both)
     assert apart(first, second) == 0
