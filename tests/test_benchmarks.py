@@ -97,6 +97,18 @@ def test_full_measures_the_epoch_and_the_step_of_every_side(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_balance_scores_each_way_to_train_on_rare_classes(tmp_path: Path) -> None:
+    results, report = run_quickly("image_balance.py", tmp_path, "--strategies", "freeze")
+    assert [run["balance"] for run in results["runs"]] == [None, "weights", "sampler"]
+    for run, row in zip(results["runs"], results["summary"], strict=True):
+        assert row["macro_f1"] == run["macro_f1"]  # of one seed
+        rise = run["macro_f1"] - results["runs"][0]["macro_f1"]
+        assert row["rise"] == pytest.approx(100 * rise)
+        assert 0 <= run["recall"] <= 1
+    assert "8 blue and 2 green" in report
+
+
+@pytest.mark.slow
 def test_predict_agrees_with_a_plain_loop_at_fp32(tmp_path: Path) -> None:
     results, _ = run_quickly("image_predict.py", tmp_path)
     summary = results["summary"]
@@ -106,6 +118,31 @@ def test_predict_agrees_with_a_plain_loop_at_fp32(tmp_path: Path) -> None:
     assert summary["plain loop"]["num_classes_answered"] >= 5  # else agreement would say nothing
     assert summary["mealkit"]["mealkit_times_as_fast"] == 1
     assert all(values["images_per_second"] > 0 for values in summary.values())
+
+
+@pytest.mark.slow
+def test_decode_compares_pixels_and_counts_cpu_seconds(tmp_path: Path) -> None:
+    results, _ = run_quickly("image_decode.py", tmp_path)
+    summary, runs = results["summary"], results["runs"]
+    assert set(summary) == {"mealkit", "torchvision, tensor", "torchvision, PIL"}
+    assert all(run["num_images"] == 24 for side in runs.values() for run in side)
+    assert all(values["most_levels_apart"] <= 1 for values in summary.values())
+    (ours,), (theirs,) = runs["mealkit"], runs["torchvision, PIL"]
+    ratio = theirs["cpu_seconds"] / ours["cpu_seconds"]
+    assert summary["torchvision, PIL"]["mealkit_times_as_fast"] == pytest.approx(ratio)
+    # Both normalise alike: the sums of a pixel of each picture agree to a level each.
+    assert abs(ours["checksum"] - theirs["checksum"]) <= 24 * 3 / 255 / 0.224
+
+
+@pytest.mark.slow
+def test_views_are_compared_with_pictures_as_they_are(tmp_path: Path) -> None:
+    results, _ = run_quickly("image_views.py", tmp_path)
+    summary = results["summary"]["4"]
+    assert set(summary) >= {"none", "light, 1 views", "light, 16 views"}
+    assert summary["none"]["gain"] == 0
+    for name, values in summary.items():
+        gain = values["accuracy"] - summary["none"]["accuracy"]
+        assert values["gain"] == pytest.approx(gain), name
 
 
 @pytest.mark.slow
@@ -138,6 +175,25 @@ def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> 
     )
     assert done.returncode == 1
     assert "cifar10-subset.zip is absent" in done.stderr
+
+
+@pytest.mark.slow
+def test_text_finetune_trains_the_sides_at_hand_and_counts_padding(tmp_path: Path) -> None:
+    results, report = run_quickly("text_finetune.py", tmp_path, "--shots", "8", "--epochs", "2")
+    assert set(results["summary"]) == {"mealkit", "mealkit, fp32, 5e-5"}
+    assert results["summary"]["mealkit"]["accuracy"] > 0.3
+    assert list(results["padding"].values()) == [0, 0, 0], "made-up texts are of one length"
+    assert "Padding of an epoch" in report
+
+
+@pytest.mark.slow
+def test_text_contrastive_runs_the_sides_at_hand(tmp_path: Path) -> None:
+    results, report = run_quickly("text_contrastive.py", tmp_path, "--shots", "4", "--steps", "5")
+    assert set(results["summary"]) == {"mealkit freeze", "mealkit contrastive"}
+    (contrastive,) = results["runs"]["mealkit contrastive"]
+    (frozen,) = results["runs"]["mealkit freeze"]
+    assert frozen["forwards_per_text"] == 1 < contrastive["forwards_per_text"]
+    assert "Banking77 with few labels" in report
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ class ChronosSource:
         weights = request.weights
         if weights is None and request.pretrained is not False:
             kind, made = _class_of(values), _config_of(values)
-            weights = read_folder(folder, made, lambda name: False, reader=kind)
+            weights = read_folder(folder, made, lambda name: False, kind=kind)
         return _build(config, spec, weights, pretrained=weights is not None)
 
     def build(

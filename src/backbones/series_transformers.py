@@ -472,7 +472,7 @@ def read(folder: Path, model_config: Mapping[str, Any]) -> Weights:
     """
     kind = kind_of(model_config)
     reader = getattr(transformers, kind.net)
-    return read_folder(folder, _made(model_config), lambda name: False, reader=reader)
+    return read_folder(folder, _made(model_config), lambda name: False, kind=reader)
 
 
 def record(name: str, data: SeriesDataSpec, model_config: Config, loss: str) -> dict[str, Any]:

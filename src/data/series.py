@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas
 
-from ..errors import DataError, InvalidValueError
+from ..errors import DataError, InvalidValueError, check_count
 from ..specs import SeriesDataSpec
 from . import frames, text_sources
 from .drawn_windows import DrawnWindows
-from .module import Data, Loader, checked_size
+from .module import Data, Loader
 from .report import Report
 from .samples import Fetch, Samples
 from .series_build import Duplicates, build_table
@@ -28,6 +28,7 @@ from .series_time import Array
 
 if TYPE_CHECKING:
     from .frames import FrameKind
+    from .stream_loader import StreamLoader
 
 _log = logging.getLogger("mealkit")
 
@@ -205,10 +206,11 @@ class SeriesData(Data):
 
     def loader(
         self, samples: Samples, *, batch_size: int | None = None, shuffle: bool = False
-    ) -> Loader:
+    ) -> Loader | StreamLoader:
         """Build a loader over windows that were prepared; shuffled ones are drawn, if `draws`."""
         size = self.batch_size if batch_size is None else batch_size
-        size = checked_size(self.usual_batch_size if size is None else size)
+        size = self.usual_batch_size if size is None else size
+        check_count("batch_size", size)
         if not (shuffle and self.draws and isinstance(samples, SeriesSamples)):
             return super().loader(samples, batch_size=size, shuffle=shuffle)
         trainer = self.trainer
@@ -222,7 +224,7 @@ class SeriesData(Data):
         )
         return Loader(Fetch(samples), batch_size=size, sampler=sampler, report=self.report)
 
-    def val_dataloader(self) -> Loader | list[Loader]:
+    def val_dataloader(self) -> Loader | StreamLoader | list[Loader]:
         """Batches of validation windows; of some of them, evenly spread, if `draws`."""
         if self.val is None or not self.draws or self.val.input_spec is None:
             return super().val_dataloader()

@@ -11,6 +11,12 @@ from .forecast_results import ForecastEvaluation, Forecasts
 from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
 from .leaderboard import Leaderboard
+from .multi_label import MultiLabel
+from .multi_label_results import (
+    MultiLabelEvaluation,
+    MultiLabelPrediction,
+    MultiLabelPredictions,
+)
 from .objectives import Objective, Step, Supervised
 from .processes import gather_predictions
 from .residuals import Anomalies, Residuals
@@ -49,6 +55,10 @@ __all__ = [
     "LayerDecay",
     "Leaderboard",
     "Lora",
+    "MultiLabel",
+    "MultiLabelEvaluation",
+    "MultiLabelPrediction",
+    "MultiLabelPredictions",
     "Objective",
     "Prediction",
     "Predictions",

@@ -7,6 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,8 @@ class Messenger(pl.Callback):
             "best_epoch": self._task.best_epoch,
             "precision": self._task.precision,
             "pretrained": self._task.backbone.pretrained,
+            "lr": self._task.plan.lr,
+            "settings": self._task.settings(),
         }
         self._path.write_text(json.dumps(said), encoding="utf-8")
 
@@ -142,4 +145,22 @@ class Messenger(pl.Callback):
         self._path.unlink()
         self._task.precision = said["precision"]
         self._task.backbone.pretrained = said["pretrained"]
+        self._task.plan = replace(self._task.plan, lr=said["lr"], finds_lr=False)
+        self._task.take_settings(said["settings"])
         return History(said["rows"], said["best_epoch"])
+
+
+class OwnChance(pl.Callback):
+    """Let every process draw dropout of its own: all were seeded alike, to build the same weights.
+
+    Args:
+        seed: Of the run; one process alone goes on as it was seeded.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed again; a resumed run puts its own random states back after this."""
+        if trainer.world_size > 1:
+            torch.manual_seed(self._seed + trainer.global_rank)

@@ -45,7 +45,7 @@ class SeriesTask(Task):
         context: Steps of context, where the user decided them.
     """
 
-    monitor: ClassVar[str] = "val/loss"
+    monitor: str = "val/loss"
     monitor_mode: ClassVar[Literal["max", "min"]] = "min"
     default_lr: ClassVar[tuple[float, float]] = (1e-3, 1e-3)  # each net has a rate of its own
     data: SeriesData | None

@@ -15,20 +15,20 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from mealkit import ImageClassifier
 from mealkit.errors import InvalidValueError
 from mealkit.log import FallbackHandler
-from mealkit.tasks.processes import Messenger, allow_frozen_blocks, gather_predictions
+from mealkit.tasks.processes import Messenger, OwnChance, allow_frozen_blocks, gather_predictions
 from mealkit.tasks.record import Recorder
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
 STRATEGIES = ("freeze_unfreeze", "gradual", "freeze", "full")
 
 
-def start(*command: str | Path) -> str:
+def start(*command: str | Path, cache: Path | None = None) -> str:
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
         timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MEALKIT_CACHE": str(cache or "")},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What either of two processes found that torchrun started; one start for all tests."""
     folder = tmp_path_factory.mktemp("both")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    start(*launcher, SCRIPT, folder)
+    start(*launcher, SCRIPT, folder, cache=folder / "cache")
     found = [torch.load(folder / f"found{rank}.pt", weights_only=True) for rank in (0, 1)]
     for one in found:
         one["folder"] = folder
@@ -58,6 +58,19 @@ def test_all_weights_are_equal_on_both_and_those_of_one_process(both, strategy: 
     first, second = (found[strategy]["weights"] for found in both)
     assert apart(first, second) == 0
     assert apart(first, both[0][strategy]["alone"]) < 1e-5
+
+
+@pytest.mark.slow
+def test_several_labels_come_to_the_same_weights_metrics_and_thresholds(both) -> None:
+    first, second = (found["several"] for found in both)
+    assert apart(first["weights"], second["weights"]) == 0
+    assert apart(first["weights"], first["alone"]) < 1e-5
+    assert first["thresholds"] == second["thresholds"]
+    # Of two cuts that are as good, the last digit of the weights decides.
+    assert first["thresholds"] == pytest.approx(first["thresholds_alone"], abs=0.05)
+    for row, expected in zip(first["rows"], first["rows_alone"], strict=True):
+        del row["seconds"], expected["seconds"]
+        assert row == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.slow
@@ -82,6 +95,31 @@ def test_history_is_that_of_one_process(both, strategy: str) -> None:
 def test_a_frozen_backbone_runs_once_per_picture_over_both(both) -> None:
     # 36 training pictures; of 13 validation pictures, 7 and 6, and two of padding a validation
     assert sum(found["freeze"]["forwards"] for found in both) == 36 + 13 + 16
+
+
+@pytest.mark.slow
+def test_features_in_a_file_are_shared_and_found_again(both) -> None:
+    for found in both:
+        for name in ("mapped", "found"):
+            assert apart(found[name]["weights"], found["freeze"]["weights"]) == 0
+    assert sum(found["mapped"]["forwards"] for found in both) == 36 + 13 + 16
+    # Each looks whether the first batch of either part is still the same.
+    assert [found["found"]["forwards"] for found in both] == [32 + 13 + 8] * 2
+    files = list((both[0]["folder"] / "cache" / "features").iterdir())
+    assert [file.suffix for file in files] == [".npy"] * 2
+
+
+@pytest.mark.slow
+def test_processes_share_a_stream_and_score_every_picture_once(both) -> None:
+    first, second = (found["streamed"] for found in both)
+    assert apart(first["weights"], second["weights"]) == 0
+    for one, other in zip(first["seen"], second["seen"], strict=True):
+        joint = [index for index in one + other if index >= 0]
+        assert len(joint) == len(set(joint)) >= 11  # shards of 7 + 5 and of 3: 8 and 3 of 15
+        assert any(index < 0 for index in one + other)
+    for found in (first, second):
+        for name in ("accuracy", "loss"):
+            assert found["row"][f"val/{name}"] == pytest.approx(found["alone"][name], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -190,8 +228,11 @@ def test_a_messenger_speaks_for_another_process(make_task, tmp_path: Path) -> No
     messenger._home = -1  # as in a process that was forked
     messenger.on_fit_end(trainer, task)
     messenger._recorder.rows.clear()
+    rate = task.plan.lr
+    task.plan_training(lr="auto")  # as it still is where the test of rates was not run
     assert list(messenger.history().rows) == [{"epoch": 0, "train/loss": 0.5}]
     assert not messenger._path.exists()
+    assert (task.plan.lr, task.plan.finds_lr) == (rate, False)
 
 
 @pytest.mark.parametrize(
@@ -218,3 +259,18 @@ def test_of_several_processes_the_first_says_what_all_know(
     for level, text in ((logging.INFO, "known to all"), (logging.WARNING, "broken")):
         FallbackHandler().emit(logging.LogRecord("mealkit", level, "", 0, text, None, None))
     assert capsys.readouterr().err == printed
+
+
+def test_processes_draw_apart_and_one_alone_as_it_was_seeded() -> None:
+    def draw(world_size: int, rank: int) -> float:
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            trainer = types.SimpleNamespace(world_size=world_size, global_rank=rank)
+            OwnChance(5).on_fit_start(trainer, None)
+            return float(torch.rand(()))
+
+    assert draw(2, 0) != draw(2, 1)
+    assert draw(2, 1) == draw(2, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        assert draw(1, 0) == float(torch.rand(()))
