@@ -1,4 +1,4 @@
-"""What is changed in nets made for photos, so that pictures of few pixels keep a map of features."""
+"""What is changed in nets for photos so that small pictures do not end as a single dot."""
 
 from __future__ import annotations
 

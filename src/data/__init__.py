@@ -15,6 +15,7 @@ from .series_table import SeriesTable
 from .series_time import Frequency
 from .text_samples import TextSamples
 from .texts import TextData
+from .unlabelled import UnlabelledImages
 
 __all__ = [
     "AUGMENTATIONS",
@@ -35,5 +36,6 @@ __all__ = [
     "Subset",
     "TextData",
     "TextSamples",
+    "UnlabelledImages",
     "samples_from",
 ]

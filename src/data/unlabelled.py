@@ -48,9 +48,7 @@ class UnlabelledImages(Data):
     """Pixels of the shorter side of a picture, the median of the first few."""
 
     @classmethod
-    def from_folder(
-        cls, folder: str | Path, *, seed: int = 0, on_error: OnError = "skip"
-    ) -> Self:
+    def from_folder(cls, folder: str | Path, *, seed: int = 0, on_error: OnError = "skip") -> Self:
         """Take all pictures below a folder, whatever its subfolders are called.
 
         Args:
@@ -169,9 +167,7 @@ class UnlabelledImages(Data):
         return cls._of(items, _numbers(len(items)), seed=seed, on_error=on_error)
 
     @classmethod
-    def _of(
-        cls, images: Sequence[Any], ids: list[str], *, seed: int, on_error: str
-    ) -> Self:
+    def _of(cls, images: Sequence[Any], ids: list[str], *, seed: int, on_error: str) -> Self:
         if on_error not in ("skip", "raise"):
             raise InvalidValueError(f"on_error={on_error!r}: expected 'skip' or 'raise'.")
         if not len(images):

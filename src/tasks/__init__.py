@@ -10,6 +10,10 @@ from .forecast_results import ForecastEvaluation, Forecasts
 from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
+from .pretext import METHODS, Method, register_method
+from .pretext_pairs import BarlowTwins, SimCLR, SimSiam, VICReg
+from .pretext_teachers import BYOL, DINO, MoCo
+from .pretrainer import SSLPretrainer
 from .processes import gather_predictions
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
@@ -21,13 +25,18 @@ from .training import Training
 TASKS: dict[str, type[Task]] = {
     "Forecaster": Forecaster,
     "ImageClassifier": ImageClassifier,
+    "SSLPretrainer": SSLPretrainer,
     "TextClassifier": TextClassifier,
 }
 """The tasks that a saved folder can name."""
 
 __all__ = [
+    "BYOL",
+    "DINO",
+    "METHODS",
     "STRATEGIES",
     "TASKS",
+    "BarlowTwins",
     "Calibration",
     "Contrastive",
     "CrossValidation",
@@ -43,15 +52,22 @@ __all__ = [
     "ImageClassifier",
     "LayerDecay",
     "Lora",
+    "Method",
+    "MoCo",
     "Objective",
     "Prediction",
     "Predictions",
+    "SSLPretrainer",
+    "SimCLR",
+    "SimSiam",
     "Step",
     "Strategy",
     "Supervised",
     "Task",
     "TextClassifier",
     "Training",
+    "VICReg",
     "gather_predictions",
     "load",
+    "register_method",
 ]

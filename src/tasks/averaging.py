@@ -129,8 +129,8 @@ def follow(teacher: nn.Module, student: nn.Module, share: float) -> None:
     """
     for own, other in zip(teacher.parameters(), student.parameters(), strict=True):
         move_towards(own, other, share)
-    for own, other in zip(teacher.buffers(), student.buffers(), strict=True):
-        own.copy_(other)
+    for held, given in zip(teacher.buffers(), student.buffers(), strict=True):
+        held.copy_(given)
 
 
 def _copy(values: dict[str, Tensor], task: pl.LightningModule) -> None:

@@ -10,8 +10,8 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..backbones import Backbone
 from ..data.module import Data
 from ..data.views import VIEWS, View, draw_views
-from ..errors import InvalidValueError, unknown_name
+from ..errors import BackboneError, InvalidValueError, unknown_name
 from ..specs import ImageSpec, Kind
 from .averaging import follow
 from .objectives import Objective, Step
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .task import Task
 
 MethodT = TypeVar("MethodT", bound="Method")
+Parts = Mapping[str, Any]
+"""Modules by name. Any: torch's modules of modules have no closer type."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +83,9 @@ class Pretext(Objective):
     passes: float = 3.0
     """Forward passes that a step costs per input; one backward pass counts as two."""
 
-    def __init__(self) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
+        self.method = method
         self.embedding: Tensor | None = None
         """What the last training step compared, (B, D), of all processes."""
 
@@ -141,6 +144,13 @@ def progress(task: Task) -> float:
     return min(1.0, task.trainer.global_step / (num_epochs * steps_per_epoch))
 
 
+def seed_of(task: Task) -> int:
+    """Answer with the seed of the data that are trained on, else with that of the training."""
+    trainer = getattr(task, "_trainer", None)  # Lightning's property raises where there is none
+    data = getattr(trainer, "datamodule", None)
+    return data.seed if isinstance(data, Data) else task.plan.training.seed
+
+
 def rising(start: float, done: float) -> float:
     """Raise a momentum from its start to 1 along a cosine (arXiv:2006.07733, section 3.2)."""
     return 1 - (1 - start) * (math.cos(math.pi * done) + 1) / 2
@@ -162,7 +172,7 @@ def mlp(
     """
     layers: list[nn.Module] = []
     last = len(widths) - 2
-    for place, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for place, (before, after) in enumerate(pairwise(widths)):
         norms = norm if place < last else last_norm
         layers.append(nn.Linear(before, after, bias=not norms))
         if norms:
@@ -221,12 +231,8 @@ class ViewMethod(Method):
         """Build the modules beside the backbone; one is the ``projector``."""
         raise NotImplementedError
 
-    def loss(
-        self, parts: Mapping[str, Any], student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> Tensor:
+    def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Compare what the projector said of views, (B, D) each.
-
-        Any in the type: a module of torch is called, or holds other modules.
 
         Args:
             parts: What `parts` built.
@@ -259,10 +265,11 @@ class JointViews(Pretext):
         net: The backbone.
     """
 
+    method: ViewMethod
+
     def __init__(self, method: ViewMethod, net: Backbone) -> None:
-        super().__init__()
-        self.method = method
-        size = _size_of(net)
+        super().__init__(method)
+        size = image_spec(net).size
         self.views = tuple(
             replace(view, size=size) if view.size == min(size) else view
             for view in method.draw(net, min(size))
@@ -278,21 +285,16 @@ class JointViews(Pretext):
 
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Draw views, encode them, and compare."""
-        trainer, index = task.trainer, batch["index"]
-        data = getattr(trainer, "datamodule", None)
+        index = batch["index"]
         pixels = draw_views(
-            batch["image"],
-            self.views,
-            seed=data.seed if isinstance(data, Data) else task.plan.training.seed,
-            epoch=trainer.current_epoch,
-            index=index,
+            batch["image"], self.views, seed=seed_of(task), epoch=task.current_epoch, index=index
         )
         features = _encode(task, task.backbone, pixels[self.method.student])
         taught = self._teach(task, pixels[self.method.teacher])
         with torch.autocast(index.device.type, enabled=False):
             student = [self.parts["projector"](joint_batch(one.float())) for one in features]
             teacher = self._project(taught)
-            loss = self.method.loss(self.parts, student, teacher)
+            loss = self.method.loss(dict(self.parts.items()), student, teacher)
         self.embedding = student[0].detach()
         return Step(loss, None)
 
@@ -331,6 +333,23 @@ class JointViews(Pretext):
                 part.advance()
 
 
+def takes_size(net: Backbone, side: int) -> bool:
+    """Say whether a net can also be run on square pictures of another size."""
+    spec = image_spec(net)
+    modes = {module: module.training for module in net.modules()}
+    like = next(net.parameters())
+    net.eval()
+    try:
+        with torch.no_grad():
+            net(torch.zeros(1, spec.in_chans, side, side, device=like.device))
+    except Exception:  # nets raise whatever their operations raise
+        return False
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return True
+
+
 def _encode(task: Task, net: nn.Module, pixels: Sequence[Tensor]) -> list[Tensor]:
     """Run a net over views, those of one size in one pass, and answer with features of each."""
     features: list[Tensor] = []
@@ -341,14 +360,20 @@ def _encode(task: Task, net: nn.Module, pixels: Sequence[Tensor]) -> list[Tensor
     return features
 
 
-def _size_of(net: Backbone) -> tuple[int, int]:
+def image_spec(net: Backbone) -> ImageSpec:
+    """Answer with what a net for pictures wants to see.
+
+    Raises:
+        BackboneError: The net reads something else.
+    """
     spec = net.input_spec
     if not isinstance(spec, ImageSpec):
-        raise InvalidValueError(
-            f"Views are of pictures, and the backbone reads {spec.kind}. Choose a method for "
-            f"{spec.kind}."
+        known = [name for name, method in METHODS.items() if method.kind == spec.kind]
+        raise BackboneError(
+            f"Views are of pictures, and the backbone reads {spec.kind}. Its methods are: "
+            f"{', '.join(known) or 'none yet'}."
         )
-    return spec.size
+    return spec
 
 
 def _area(view: View) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .pretext import ViewMethod, mlp, register_method
+from .pretext import Parts, ViewMethod, mlp, register_method
 from .pretext_losses import barlow_twins, negative_cosine, nt_xent, vicreg
 
 
@@ -33,9 +33,7 @@ class SimCLR(ViewMethod):
         """Build the projector of two layers."""
         return {"projector": mlp(num_features, num_features, self.width)}
 
-    def loss(
-        self, parts: Mapping[str, Any], student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> Tensor:
+    def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Compare the two views with the whole batch."""
         first, second = student
         return nt_xent(first, second, temperature=self.temperature)
@@ -61,9 +59,7 @@ class SimSiam(ViewMethod):
             "predictor": mlp(width, max(1, width // 4), width),
         }
 
-    def loss(
-        self, parts: Mapping[str, Any], student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> Tensor:
+    def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Predict each view from the other."""
         first, second = student
         ahead = negative_cosine(parts["predictor"](first), second)
@@ -92,9 +88,7 @@ class BarlowTwins(ViewMethod):
         width = self.widening * num_features
         return {"projector": mlp(num_features, width, width, width)}
 
-    def loss(
-        self, parts: Mapping[str, Any], student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> Tensor:
+    def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Compare the dimensions of the two views."""
         first, second = student
         return barlow_twins(first, second, off_diagonal=self.off_diagonal)
@@ -126,9 +120,7 @@ class VICReg(ViewMethod):
         width = self.widening * num_features
         return {"projector": mlp(num_features, width, width, width)}
 
-    def loss(
-        self, parts: Mapping[str, Any], student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> Tensor:
+    def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Weigh the three terms."""
         first, second = student
         return vicreg(

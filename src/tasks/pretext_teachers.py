@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..backbones import Backbone
 from ..data.views import View, dino_views
-from .pretext import Running, ViewMethod, mlp, register_method, rising
+from .pretext import Parts, Running, ViewMethod, mlp, register_method, rising, takes_size
 from .pretext_losses import byol, dino, info_nce
 
 
@@ -81,9 +81,7 @@ class MoCo(ViewMethod):
             "queue": Queue(self.queue_size, self.width),
         }
 
-    def loss(
-        self, parts: Mapping[str, Any], student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> Tensor:
+    def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Compare queries with their keys and the queue."""
         (query,), (key,), queue = student, teacher, parts["queue"]
         queue.note(key)
@@ -121,9 +119,7 @@ class BYOL(ViewMethod):
             "predictor": mlp(self.width, hidden, self.width),
         }
 
-    def loss(
-        self, parts: Mapping[str, Any], student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> Tensor:
+    def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Predict the teacher's view from the other, both ways."""
         first, second = (parts["predictor"](one) for one in student)
         return byol(first, teacher[1]) + byol(second, teacher[0])
@@ -165,8 +161,7 @@ class DINO(ViewMethod):
     views: ClassVar[str] = "dino"
     teacher: ClassVar[slice] = slice(0, 2)
     lr: ClassVar[float] = 1e-3
-    remedy: ClassVar[str] = "a lower teacher_temperature, a teacher_momentum nearer to 1, or a "\
-        "lower lr="
+    remedy: ClassVar[str] = "a teacher_momentum nearer to 1, a lower lr=, or larger batches"
 
     num_local: int = 4
     num_prototypes: int = 4096
@@ -190,9 +185,7 @@ class DINO(ViewMethod):
             "centre": Centre(self.num_prototypes, self.centre_momentum),
         }
 
-    def loss(
-        self, parts: Mapping[str, Any], student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> Tensor:
+    def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Match every crop with the teacher's large ones."""
         parts["centre"].note(torch.cat(list(teacher)))
         return dino(

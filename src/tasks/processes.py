@@ -159,7 +159,7 @@ def joint_batch(rows: Tensor) -> Tensor:
         return rows
     if distributed.get_world_size() == 1:
         return rows
-    joint: Tensor = _Joint.apply(rows)  # type: ignore[no-untyped-call]
+    joint: Tensor = _Joint.apply(rows)
     return joint
 
 
@@ -185,4 +185,5 @@ class _Joint(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (grad,) = grads
-        return grad[ctx.start : ctx.start + ctx.count] * ctx.scale
+        own: Tensor = grad[ctx.start : ctx.start + ctx.count] * ctx.scale
+        return own
