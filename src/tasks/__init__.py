@@ -11,6 +11,7 @@ from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
 from .objectives import Objective, Step, Supervised
 from .pretext import METHODS, Method, register_method
+from .pretext_masked import MAE
 from .pretext_pairs import BarlowTwins, SimCLR, SimSiam, VICReg
 from .pretext_teachers import BYOL, DINO, MoCo
 from .pretrainer import SSLPretrainer
@@ -33,6 +34,7 @@ TASKS: dict[str, type[Task]] = {
 __all__ = [
     "BYOL",
     "DINO",
+    "MAE",
     "METHODS",
     "STRATEGIES",
     "TASKS",

@@ -26,14 +26,9 @@ EVERY_STEPS = 10
 PATIENCE = 3
 """Looks in a row that find a collapse before the alarm is raised."""
 
-LOWEST_SPREAD = 0.1
-"""Below this, inputs hardly differ."""
-
-LOWEST_RANK = 2.0
-"""Below this, inputs differ along one line only."""
-
 _FEW = 8  # rows of which nothing can be said
 _MOST = 256  # rows that are looked at
+_ROWS_PER_RANK = 8  # fewer rows fill fewer dimensions, however healthy they are
 
 
 def spread_of(rows: Tensor) -> float:
@@ -114,7 +109,9 @@ class CollapseAlarm(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(found, step=trainer.global_step)
         # NaN is no collapse, but no healthy embedding either.
-        collapsed = not (spread >= LOWEST_SPREAD and rank >= LOWEST_RANK)
+        method = objective.method
+        lowest_rank = min(method.lowest_rank, len(rows) / _ROWS_PER_RANK)
+        collapsed = not (spread >= method.lowest_spread and rank >= lowest_rank)
         self._num_strikes = self._num_strikes + 1 if collapsed else 0
         if self._num_strikes >= PATIENCE and not self._raised:
             self._raise(trainer, objective, spread, rank, rows.shape[1])

@@ -193,7 +193,7 @@ def lightly_dino(lightly) -> Tensor:
 
 def lightly_info_nce(lightly) -> Tensor:
     loss = lightly.NTXentLoss(temperature=0.2, memory_bank_size=(Q, D))
-    loss.memory_bank.bank = QUEUE.float().T.contiguous()
+    loss.memory_bank.bank = QUEUE.float()
     loss.memory_bank.bank_ptr = torch.zeros(1, dtype=torch.int64)
     return loss(FIRST.float(), SECOND.float())
 
