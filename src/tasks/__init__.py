@@ -14,6 +14,7 @@ from .pretext import METHODS, Method, register_method
 from .pretext_masked import MAE
 from .pretext_pairs import BarlowTwins, SimCLR, SimSiam, VICReg
 from .pretext_teachers import BYOL, DINO, MoCo
+from .pretrain_evaluation import PretrainEvaluation, PretrainScore
 from .pretrainer import SSLPretrainer
 from .processes import gather_predictions
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
@@ -59,6 +60,8 @@ __all__ = [
     "Objective",
     "Prediction",
     "Predictions",
+    "PretrainEvaluation",
+    "PretrainScore",
     "SSLPretrainer",
     "SimCLR",
     "SimSiam",

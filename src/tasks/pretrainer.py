@@ -25,10 +25,11 @@ from ..data.unlabelled import UnlabelledImages
 from ..errors import InvalidValueError, unknown_name
 from ..specs import DataSpec, ImageDataSpec, ImageSpec
 from .classification import embed_samples
-from .classifier import check_untouched
+from .classifier import Classifier, check_untouched
 from .collapse import CollapseAlarm, OnCollapse
-from .image_classifier import Normalise
+from .image_classifier import ImageClassifier, Normalise
 from .pretext import METHODS, Method, Pretext, method_from, resolve_method
+from .pretrain_evaluation import Asked, PretrainEvaluation, evaluate_backbone
 from .probing import Probing
 from .results import Embeddings, History, Predictions
 from .strategies import Strategy, full, name_of, resolve
@@ -509,6 +510,53 @@ class SSLPretrainer(Task):
         """
         given = samples_from(inputs, image=image)
         return embed_samples(self, given.samples, batch_size=batch_size)
+
+    def evaluate(
+        self,
+        labelled: str | Path | Data,
+        *,
+        protocol: Sequence[str] = ("knn", "linear"),
+        label_fractions: Sequence[float] = (1.0,),
+        seeds: int | Sequence[int] = 1,
+        epochs: int = 20,
+        batch_size: int = BATCH_SIZE,
+    ) -> PretrainEvaluation:
+        """Score the features on labelled inputs, beside those of the same net with random weights.
+
+        Whatever is chosen (the penalty of a linear head) is chosen on the labels that are learnt
+        from, and never on those that are scored.
+
+        Args:
+            labelled: A folder with one subfolder per class, of which a fifth is scored; or
+                `ImageData`, of which the test part is scored, else the validation part.
+            protocol: ``"knn"`` (20 neighbours), ``"linear"`` (a head on frozen features) and
+                ``"finetune"`` (of the whole net; an untrained one learns from scratch).
+            label_fractions: Shares of the labelled training part that are learnt from, drawn class
+                by class.
+            seeds: How many draws of labels, or the seeds of them.
+            epochs: Of fine-tuning.
+            batch_size: Inputs computed at a time.
+
+        Raises:
+            NoDataError: There is nothing to learn from or to score.
+            InvalidValueError: A value that cannot be meant.
+        """
+        data = _labelled(labelled)
+        if data is None:
+            raise InvalidValueError("labelled=None: expected a folder or labelled data.")
+        asked = Asked(
+            protocol=tuple(protocol),
+            fractions=tuple(label_fractions),
+            seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+            epochs=epochs,
+            batch_size=batch_size,
+        )
+        if "knn" in asked.protocol and not self.method.neighbors_tell:
+            _log.info(f"Nearest neighbours say little of features by {self.method.name}.")
+        return evaluate_backbone(self.backbone, data, asked, self._classifier)
+
+    def _classifier(self, net: Backbone, classes: Sequence[str]) -> Classifier:
+        return ImageClassifier(net, classes=classes)
 
     # Keeping and handing over.
 

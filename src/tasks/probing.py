@@ -28,6 +28,10 @@ _log = logging.getLogger("mealkit")
 MOST_SHARE = 0.05
 """Of the forward passes of a run, what probes may take where nobody says how often they run."""
 
+NUM_PROBES = 10
+"""Probes of a run behind the first, where nobody says how often they run; fewer to keep the share,
+but for the last one."""
+
 MOST_ROWS = 4_000
 """Labelled inputs that a probe looks at: half of them are asked, half of them answer, or so."""
 
@@ -139,8 +143,9 @@ class Probing(pl.Callback):
         num_epochs = self._task.schedule(trainer).num_epochs
         every = self._every
         if every is None:
-            seldom = self.num_rows / (MOST_SHARE * self._passes_per_epoch(trainer))
-            every = max(1, math.ceil(num_epochs / 10), math.ceil(seldom))
+            passes = MOST_SHARE * self._passes_per_epoch(trainer) * num_epochs
+            num_probes = min(NUM_PROBES, int(passes / self.num_rows) - 1)  # one is the first
+            every = math.ceil(num_epochs / max(1, num_probes))
         return {*range(every - 1, num_epochs, every), num_epochs - 1}
 
     def _passes_per_epoch(self, trainer: pl.Trainer) -> float:
