@@ -14,6 +14,7 @@ from .pretext import METHODS, Method, register_method
 from .pretext_masked import MAE
 from .pretext_pairs import BarlowTwins, SimCLR, SimSiam, VICReg
 from .pretext_teachers import BYOL, DINO, MoCo
+from .pretext_words import MLM
 from .pretrain_evaluation import PretrainEvaluation, PretrainScore
 from .pretrainer import SSLPretrainer
 from .processes import gather_predictions
@@ -37,6 +38,7 @@ __all__ = [
     "DINO",
     "MAE",
     "METHODS",
+    "MLM",
     "STRATEGIES",
     "TASKS",
     "BarlowTwins",

@@ -8,28 +8,26 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.loggers import Logger
 from safetensors.torch import save_file
 from torch import nn
 from torchmetrics import MetricCollection
 
-from ..backbones import Backbone, create
-from ..backbones.registry import describe, provider
-from ..backbones.stem import SMALL_SIDE, STEM, options_for_small
-from ..data import Data, ImageData
-from ..data.inputs import samples_from
+from ..backbones import Backbone
+from ..backbones.stem import STEM
+from ..data import Data, TextData, TextSamples
 from ..data.module import BATCH_SIZE
 from ..data.sources import OnError
+from ..data.text_inputs import samples_of_texts
+from ..data.text_sources import Columns
 from ..data.unlabelled import UnlabelledImages
-from ..errors import InvalidValueError, unknown_name
-from ..specs import DataSpec, ImageDataSpec, ImageSpec
+from ..errors import InvalidValueError, NoDataError, unknown_name
+from ..specs import DataSpec, Kind, TextDataSpec
 from .classification import embed_samples
-from .classifier import Classifier, check_untouched
 from .collapse import CollapseAlarm, OnCollapse
-from .image_classifier import ImageClassifier, Normalise
 from .pretext import METHODS, Method, Pretext, method_from, resolve_method
 from .pretrain_evaluation import Asked, PretrainEvaluation, evaluate_backbone
+from .pretrain_kinds import KINDS, Pictures, PretrainKind
 from .probing import Probing
 from .results import Embeddings, History, Predictions
 from .strategies import Strategy, full, name_of, resolve
@@ -41,8 +39,11 @@ _log = logging.getLogger("mealkit")
 DEFAULT_BACKBONE = "resnet18"
 """11 M parameters: the net of most published comparisons of methods on small sets of pictures."""
 
-PRETRAIN_BATCH_SIZE = 256
-"""Rows in a batch when nobody says otherwise: several methods compare within it."""
+DEFAULT_TEXT_BACKBONE = "distilbert-base-uncased"
+"""66 M parameters, Apache-2.0, trained by guessing words, as it is here."""
+
+PRETRAIN_BATCH_SIZE: dict[Kind, int] = {"image": 256, "text": BATCH_SIZE}
+"""Rows in a batch when nobody says otherwise: several methods for pictures compare within it."""
 
 
 NUM_EPOCHS = 100
@@ -94,21 +95,16 @@ class SSLPretrainer(Task):
         size: int | tuple[int, int] | None = None,
     ) -> None:
         chosen = resolve_method(method)
-        net = _build(backbone, pretrained, weights, in_chans, size)
-        spec = net.input_spec
-        if not isinstance(spec, ImageSpec):
-            raise InvalidValueError(
-                f"SSLPretrainer needs a backbone for images, got one for {spec.kind}."
-            )
-        convolves = any(isinstance(module, nn.Conv2d) for module in net.modules())
-        if convolves:
-            net.to(memory_format=torch.channels_last)
+        kind = KINDS[chosen.kind]
+        net = kind.build(
+            backbone, pretrained=pretrained, weights=weights, in_chans=in_chans, size=size
+        )
         self._watched: tuple[Data | None, int | None, OnCollapse] = (None, None, "warn")
         super().__init__(
             backbone=net,
             head=nn.Identity(),
-            spec=ImageDataSpec(in_chans=spec.in_chans, size=size),
-            preprocess=Normalise(spec, channels_last=convolves),
+            spec=kind.spec_of(net),
+            preprocess=kind.preprocess(net),
             objective=chosen.objective(net),
             metrics=MetricCollection({}),
         )
@@ -127,6 +123,10 @@ class SSLPretrainer(Task):
     def method(self) -> Method:
         """How it learns: settings and paper."""
         return self._pretext.method
+
+    @property
+    def _kind(self) -> PretrainKind:
+        return KINDS[self.method.kind]
 
     @property
     def _pretext(self) -> Pretext:
@@ -263,14 +263,58 @@ class SSLPretrainer(Task):
         if in_chans is None and data.spec.in_chans != 3:
             in_chans = data.spec.in_chans
         net: str | Path | nn.Module = backbone
-        if size is None and not pretrained and weights is None and isinstance(backbone, str):
-            found = _for_small_pictures(backbone, data.side, in_chans)
+        if size is None and not pretrained and weights is None:
+            found = Pictures().for_small(backbone, data.side, in_chans)
             if found is not None:
                 net, pretrained, in_chans = found, None, None
         task = cls(
             net, method=method, pretrained=pretrained, weights=weights, in_chans=in_chans, size=size
         )
         task.data = data
+        return task
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Any,  # Any: whatever holds texts; samples_of_texts names what it takes
+        *,
+        text: str | None = None,
+        seed: int = 0,
+        backbone: str | Path | nn.Module = DEFAULT_TEXT_BACKBONE,
+        method: str | Method = "mlm",
+        pretrained: bool | None = None,
+        weights: str | Path | None = None,
+    ) -> Self:
+        """Make a pretrainer for texts, which goes on from trained weights where there are.
+
+        Missing and empty texts are left out.
+
+        Args:
+            texts: A list of texts, a data frame, or the path of a table (CSV, TSV, JSON, parquet).
+            text: The column of a table.
+            seed: Decides the order.
+            backbone: As `TextClassifier` takes it.
+            method: A method for texts.
+            pretrained: Whether the backbone starts from trained weights; None for yes where there
+                are.
+            weights: File or folder of weights to start from.
+
+        Raises:
+            NoDataError: There are no texts.
+            BackboneError: The backbone cannot guess words.
+        """
+        spec = TextDataSpec() if text is None else TextDataSpec(text=(text,))
+        samples = samples_of_texts(texts, spec, text=text).samples
+        if not isinstance(samples, TextSamples) or not samples.num_usable:
+            raise NoDataError("Not one of the texts can be read: all are missing or empty.")
+        lost = len(samples) - samples.num_usable
+        if lost:
+            _log.warning(
+                f"Left out {lost:,} of {len(samples):,} texts, which are missing or empty."
+            )
+        task = cls(backbone, method=method, pretrained=pretrained, weights=weights)
+        task.data = TextData(spec=spec, train=samples, seed=seed)
+        task.spec = spec
         return task
 
     # Training.
@@ -336,7 +380,7 @@ class SSLPretrainer(Task):
                 f"probe_every={probe_every} without probe=: there is nothing to probe on. Give a "
                 "folder of labelled pictures."
             )
-        labelled = _labelled(probe)
+        labelled = None if probe is None else self._kind.labelled(probe)
         if labelled is not None:
             Probing(self, labelled, every=probe_every)  # which refuses what it cannot use
         self._watched = (labelled, probe_every, on_collapse)
@@ -352,18 +396,12 @@ class SSLPretrainer(Task):
         return attached
 
     def check_data(self, data: Data) -> None:
-        """Refuse labelled data, other kinds, and arrays of another number of channels."""
-        if not isinstance(data, UnlabelledImages):
-            raise InvalidValueError(
-                f"A pretrainer reads pictures without labels, got {type(data).__name__}. Make them "
-                "with mealkit.data.UnlabelledImages.from_folder or its like."
-            )
-        wants = self.backbone.input_spec
-        if isinstance(wants, ImageSpec) and data.spec.in_chans not in (3, wants.in_chans):
-            raise InvalidValueError(
-                f"The arrays have {data.spec.in_chans} channels and the net takes "
-                f"{wants.in_chans}. Build the pretrainer with in_chans={data.spec.in_chans}."
-            )
+        """Refuse labelled data, other kinds, and arrays of another number of channels.
+
+        Raises:
+            InvalidValueError: They do not fit.
+        """
+        self._kind.check_data(data, self.backbone)
 
     def pretrain(
         self,
@@ -422,7 +460,7 @@ class SSLPretrainer(Task):
         source = self._resolve_data(data)
         size = batch_size
         if size is None and source.batch_size is None:
-            size = PRETRAIN_BATCH_SIZE
+            size = PRETRAIN_BATCH_SIZE[self.method.kind]
         self._introduce(source, size)
         return super().finetune(
             source,
@@ -492,23 +530,24 @@ class SSLPretrainer(Task):
 
     def embed(
         self,
-        inputs: Any,  # Any: whatever holds pictures; samples_from names what it takes
+        inputs: Any,  # Any: whatever holds inputs, see Args
         *,
         image: str | None = None,
+        text: Columns | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Embeddings:
-        """Answer with the features of the backbone, one vector per picture, in input order.
+        """Answer with the features of the backbone, one vector per input, in input order.
 
         Args:
-            inputs: A path, URL, PIL image, array, tensor or bytes; a list of these; a folder; a
-                data frame with a column of paths.
-            image: The column of a data frame.
-            batch_size: Pictures computed at a time.
+            inputs: As in `ImageClassifier.predict`, or as in `TextClassifier.predict`.
+            image: The column of a data frame of pictures.
+            text: The column of a table of texts.
+            batch_size: Inputs computed at a time.
 
         Raises:
             UnreadableError: An input cannot be read.
         """
-        given = samples_from(inputs, image=image)
+        given = self._kind.samples(inputs, self.spec, image=image, text=text)
         return embed_samples(self, given.samples, batch_size=batch_size)
 
     def evaluate(
@@ -541,9 +580,7 @@ class SSLPretrainer(Task):
             NoDataError: There is nothing to learn from or to score.
             InvalidValueError: A value that cannot be meant.
         """
-        data = _labelled(labelled)
-        if data is None:
-            raise InvalidValueError("labelled=None: expected a folder or labelled data.")
+        data = self._kind.labelled(labelled)
         asked = Asked(
             protocol=tuple(protocol),
             fractions=tuple(label_fractions),
@@ -553,10 +590,7 @@ class SSLPretrainer(Task):
         )
         if "knn" in asked.protocol and not self.method.neighbors_tell:
             _log.info(f"Nearest neighbours say little of features by {self.method.name}.")
-        return evaluate_backbone(self.backbone, data, asked, self._classifier)
-
-    def _classifier(self, net: Backbone, classes: Sequence[str]) -> Classifier:
-        return ImageClassifier(net, classes=classes)
+        return evaluate_backbone(self.backbone, data, asked, self._kind.classifier)
 
     # Keeping and handing over.
 
@@ -610,53 +644,3 @@ _SMALL_STEM = (
     "before they load: net.conv1 = nn.Conv2d(3, net.conv1.out_channels, 3, padding=1, bias=False) "
     "and net.maxpool = nn.Identity()"
 )
-
-
-def _build(
-    backbone: str | Path | nn.Module,
-    pretrained: bool | None,
-    weights: str | Path | None,
-    in_chans: int | None,
-    size: int | tuple[int, int] | None,
-) -> Backbone:
-    """Build the net; one that is called by a name starts from random weights."""
-    if isinstance(backbone, Backbone):
-        given = {"pretrained": pretrained, "weights": weights, "size": size, "in_chans": in_chans}
-        check_untouched(backbone, given)
-        return backbone
-    named = isinstance(backbone, str) and provider("image").has(backbone)
-    if pretrained is None and weights is None and named:
-        pretrained = False
-    wanted = ImageDataSpec(in_chans=3 if in_chans is None else in_chans, size=size)
-    return create(backbone, wanted, pretrained=pretrained, weights=weights)
-
-
-def _for_small_pictures(name: str, side: int, in_chans: int | None) -> Backbone | None:
-    """Build a net that is made for photos so that it fits small pictures; None for all others."""
-    if side > SMALL_SIDE or not provider("image").has(name):
-        return None
-    own = describe(name, kind="image").input
-    if not isinstance(own, ImageSpec) or max(own.size) <= SMALL_SIDE:
-        return None
-    options = options_for_small(name, side)
-    _log.info(
-        f"Pictures of {side} pixels are small: {name} sees them at {side}x{side} and not at "
-        f"{own.size[0]}x{own.size[1]}, {_WORDS[next(iter(options), '')]}; views are not blurred."
-    )
-    wanted = ImageDataSpec(in_chans=3 if in_chans is None else in_chans, size=side)
-    return create(
-        name, wanted, pretrained=False, preprocessing={"crop_pct": 1.0}, options=options or None
-    )
-
-
-_WORDS = {
-    STEM: "with a first convolution of 3x3 that halves nothing, and without max-pool",
-    "patch_size": "cut into 8x8 patches",
-    "": "with its own stem",
-}
-
-
-def _labelled(probe: str | Path | Data | None) -> Data | None:
-    if probe is None or isinstance(probe, Data):
-        return probe
-    return ImageData.from_folders(probe)

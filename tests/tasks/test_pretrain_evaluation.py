@@ -149,8 +149,6 @@ def test_values_that_cannot_be_meant(pre: SSLPretrainer) -> None:
         pre.evaluate(labelled(), label_fractions=[1.5])
     with pytest.raises(InvalidValueError, match="must not be empty"):
         pre.evaluate(labelled(), seeds=[])
-    with pytest.raises(InvalidValueError, match="labelled=None"):
-        pre.evaluate(None)
     data = labelled()
     data.val = None
     with pytest.raises(NoDataError, match="of two parts"):
