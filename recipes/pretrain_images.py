@@ -1,4 +1,4 @@
-"""Learn a backbone from a folder of pictures without labels, and watch its features on a few labels.
+"""Learn a backbone from pictures without labels, and watch its features on a few that have them.
 
     python recipes/pretrain_images.py --unlabelled photos/all --labelled photos/some --output pre
 

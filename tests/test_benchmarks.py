@@ -119,6 +119,20 @@ def test_forecasts_are_measured_by_three_protocols(tmp_path: Path) -> None:
     assert runs["m4"]["naive2"]["owa"] == pytest.approx(1)
 
 
+@pytest.mark.slow
+def test_learning_without_labels_is_scored_before_and_after(tmp_path: Path) -> None:
+    more = ("--methods", "simclr", "mae", "--epochs", "1")
+    results, report = run_quickly("ssl_images.py", tmp_path, *more)
+    for method in ("simclr", "mae"):
+        (run,) = results["runs"][method]
+        assert run["num_steps"] == 2
+        assert run["cpu_seconds"] > 0
+        for when in ("before", "after"):
+            assert 0 <= run[when]["knn"] <= 1
+            assert 0 <= run[when]["linear"] <= 1
+        assert f"| {method} |" in report
+
+
 def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "image_freeze.py"), "--shared", tmp_path, "--no-peer"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import statistics
 from collections.abc import Sequence
@@ -37,8 +38,8 @@ class UnlabelledImages(Data):
 
     Example:
         >>> data = UnlabelledImages.from_folder("unlabelled")
-        >>> len(data.train), data.side
-        (12, 35)
+        >>> len(data.train)
+        12
     """
 
     spec: ImageDataSpec
@@ -242,12 +243,8 @@ def _short_side(image: Any) -> int:
     if isinstance(image, str | Path):
         with Image.open(image) as opened:
             return min(opened.size)
-    return min(image.size) if isinstance(image, Image.Image) else min(read_size(image))
-
-
-def read_size(data: bytes) -> tuple[int, int]:
-    """Answer with width and height of the bytes of a picture."""
-    import io
-
-    with Image.open(io.BytesIO(data)) as opened:
-        return opened.size
+    if isinstance(image, bytes):
+        with Image.open(io.BytesIO(image)) as opened:
+            return min(opened.size)
+    size: tuple[int, int] = image.size
+    return min(size)

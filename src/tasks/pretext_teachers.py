@@ -171,12 +171,11 @@ class DINO(ViewMethod):
     centre_momentum: float = 0.9
 
     def draw(self, net: Backbone, size: int) -> tuple[View, ...]:
-        """Make small crops of 3/7 of the size, or of all of it where the net takes one size."""
-        views = dino_views(size, num_local=self.num_local)
-        local = views[-1].size
-        if isinstance(local, int) and not takes_size(net, local):
-            views = dino_views(size, num_local=self.num_local, local_size=size)
-        return views
+        """Make small crops of about 3/7 of the size, or of all of it where the net takes one."""
+        local = max(8, round(size * 3 / 7 / 8) * 8)  # nets that halve thrice need a multiple of 8
+        if not takes_size(net, local):
+            local = size
+        return dino_views(size, num_local=self.num_local, local_size=local)
 
     def parts(self, num_features: int) -> dict[str, nn.Module]:
         """Build the head, and the centre of what the teacher's says."""
