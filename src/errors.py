@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from numbers import Integral
 from types import ModuleType
 
 
@@ -91,6 +92,23 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, most: int = 5) -
     rest = f" ({len(options)} in all)" if len(options) > len(shown) else ""
     end = "?" if near else "."
     return UnknownNameError(f"There is no {kind} {name[:80]!r}. {lead} {words}{end}{rest}"[:499])
+
+
+def check_count(name: str, value: object, *, least: int = 1) -> None:
+    """Refuse what is no whole number, or too small a one.
+
+    Args:
+        name: Of the argument.
+        value: What was given for it.
+        least: The smallest that can be meant.
+
+    Raises:
+        InvalidValueError: It cannot be meant.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InvalidValueError(f"{name}={value!r}: expected a whole number.")
+    if int(value) < least:
+        raise InvalidValueError(f"{name}={value}: expected at least {least}.")
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

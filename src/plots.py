@@ -47,6 +47,22 @@ def plot_confusion(evaluation: Evaluation) -> Figure:
     return figure
 
 
+def plot_classes(evaluation: Evaluation) -> Figure:
+    """Draw precision, recall and F1 of each class, with the number of inputs that have it."""
+    frame = evaluation.to_frame()
+    figure = _figure(min(14.0, 3.0 + 0.7 * len(frame)), 4)
+    axes = figure.subplots()
+    for place, name in enumerate(("precision", "recall", "f1")):
+        left = [number + 0.27 * (place - 1) for number in range(len(frame))]
+        axes.bar(left, frame[name].fillna(0.0), 0.25, label=name)
+    names = [f"{name}\n{count}" for name, count in frame["support"].items()]
+    axes.set_xticks(range(len(frame)), names)
+    axes.set_ylim(0, 1)
+    axes.set_title(f"macro F1 {evaluation.metrics['macro_f1']:.3f}")
+    axes.legend(loc="lower right")
+    return figure
+
+
 def plot_reliability(evaluation: Evaluation) -> Figure:
     """Draw accuracy over confidence, bin by bin, above the number of inputs in each."""
     frame = evaluation.reliability_frame()
@@ -63,7 +79,13 @@ def plot_reliability(evaluation: Evaluation) -> Figure:
     above.legend(loc="upper left")
     below.bar(frame["lower"], frame["count"], width, align="edge", edgecolor="white")
     below.set_ylabel("inputs")
-    below.set_xlabel("confidence: probability of the predicted class")
+    several = evaluation.targets.ndim == 2  # then all classes count, and not the predicted one
+    below.set_xlabel(
+        "probability of a class" if several else "confidence: probability of the predicted class"
+    )
+    if several:
+        above.set_ylabel("share that has the class")
+        below.set_ylabel("decisions")
     below.set_xlim(0, 1)
     return figure
 

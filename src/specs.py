@@ -33,6 +33,7 @@ Kind = Literal["image", "text", "series"]
 Stage = Literal["train", "val", "test", "predict"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 CropMode = Literal["center", "squash", "border"]
+CropOffset = Literal["even", "down"]
 LongTexts = Literal["cut", "chunk"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -114,6 +115,8 @@ class ImageSpec(InputSpec):
         interpolation: How pixels are resampled.
         crop_pct: Share of the resized picture that the crop keeps, in (0, 1].
         crop_mode: What happens to the aspect.
+        crop_offset: Where the crop begins if the margins are half a pixel: ``"even"`` rounds to the
+            even number, as torchvision and timm do, ``"down"`` as transformers does.
 
     Raises:
         InvalidValueError: A value that no picture can have.
@@ -130,6 +133,7 @@ class ImageSpec(InputSpec):
     interpolation: Interpolation = "bilinear"
     crop_pct: float = 0.875
     crop_mode: CropMode = "center"
+    crop_offset: CropOffset = "even"
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -222,9 +226,11 @@ class DataSpec(_Spec):
 
     Args:
         classes: Names of the labels in the order of the logits; empty where targets are no labels.
+        multi_label: Whether an input has any number of these labels, and not exactly one.
     """
 
     classes: tuple[str, ...] = ()
+    multi_label: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DataSpec:
@@ -238,6 +244,7 @@ class ImageDataSpec(DataSpec):
 
     Args:
         classes: Names of the labels in the order of the logits.
+        multi_label: Whether an input has any number of these labels, and not exactly one.
         in_chans: Number of channels of a picture, C.
         size: Height and width in pixels, one number for both, or None for the backbone's own.
     """
@@ -262,13 +269,16 @@ class TextDataSpec(DataSpec):
 
     Args:
         classes: Names of the labels in the order of the logits.
+        multi_label: Whether an input has any number of these labels, and not exactly one.
         text: The column of texts, or the two columns of pairs of texts.
-        label: The column of labels.
+        label: The column of labels, or the columns of 0 and 1, one per class.
+        label_delimiter: What stands between the labels of a text in that column; None for nothing.
     """
 
     kind: ClassVar[Kind] = "text"
     text: tuple[str, ...] = ("text",)
-    label: str = "label"
+    label: str | tuple[str, ...] = "label"
+    label_delimiter: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.text) not in (1, 2):
@@ -288,6 +298,7 @@ class SeriesDataSpec(DataSpec):
 
     Args:
         classes: Always empty: what is to be predicted are numbers.
+        multi_label: Always false.
         horizon_steps: How many steps are to be forecast.
         season: Steps of the season, 1 where there is none.
         length_steps: Steps that the series have to learn from, the median; 0 where not known yet.

@@ -101,6 +101,22 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def both_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Answer with a folder of a random net of pictures and texts, ``"clip"`` or ``"siglip"``.
+
+    It is written as ``save_pretrained`` does: net, tokenizer of whole words, image processor.
+    """
+    made: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = write_both(tmp_path_factory.mktemp("both") / kind, kind)
+        return made[kind]
+
+    return folder
+
+
 @pytest.fixture
 def bare_trainer() -> Callable[[int], Trainer]:
     """Make a Trainer as a user would who wants nothing around it."""
@@ -116,6 +132,64 @@ def bare_trainer() -> Callable[[int], Trainer]:
         )
 
     return make
+
+
+WORDS = "a an the of photo drawing picture close blurry bright dark small large circle square"
+PLACES = 20  # tokens that the encoder of texts takes
+
+
+def write_both(folder: Path, kind: str) -> Path:
+    """Write a random CLIP or SigLIP whose weights are far enough from zero to tell words apart."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import (
+        AutoModel,
+        CLIPConfig,
+        CLIPImageProcessor,
+        PreTrainedTokenizerFast,
+        SiglipConfig,
+        SiglipImageProcessor,
+    )
+
+    special = ["<pad>", "<unk>", "<start>", "<end>"]
+    names = {word: number for number, word in enumerate([*special, *WORDS.split(), "triangle"])}
+    tokenizer = Tokenizer(models.WordLevel(names, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    marks = [(mark, names[mark]) for mark in special[2:]]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=marks
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        model_max_length=PLACES,
+        model_input_names=["input_ids", "attention_mask"][: 1 if kind == "siglip" else 2],
+    ).save_pretrained(folder)
+    small = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    small |= {"intermediate_size": 32, "projection_dim": 12}
+    texts = {**small, "vocab_size": len(names), "max_position_embeddings": PLACES}
+    texts |= {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    pictures = {**small, "image_size": 32, "patch_size": 8}
+    settings = {"text_config": texts, "vision_config": pictures}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "clip":
+            net = AutoModel.from_config(CLIPConfig(**settings, projection_dim=12))
+        else:
+            net = AutoModel.from_config(SiglipConfig(**settings))
+        for value in net.parameters():
+            if value.ndim > 1:
+                torch.nn.init.normal_(value, std=0.3)
+        if kind == "siglip":  # about where training starts
+            net.logit_scale.data.fill_(2.3)
+            net.logit_bias.data.fill_(-10)
+    net.save_pretrained(folder)
+    if kind == "clip":
+        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
+    else:
+        SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
 
 
 def draw_shape(kind: str, rng: random.Random) -> Image.Image:
@@ -183,15 +257,21 @@ def tickets() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def kitchen(photos: Path, tickets: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+def kitchen(
+    photos: Path,
+    tickets: list[tuple[str, str]],
+    both_folder: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """The folder that examples in docstrings, README and docs run in.
 
     It holds photos/train, photos/val and photos/test (one folder per class), photos.csv (columns
     path and label), unlabelled/ (pictures only), the pictures new.jpg, a.jpg and b.jpg,
-    tickets.csv (columns message and team), and sales.csv (400 days of two shops, columns date, shop
-    and sales).
+    tickets.csv (columns message and team), sales.csv (400 days of two shops, columns date, shop
+    and sales), and clip/, a random net of pictures and texts.
     """
     folder = photos.parent
+    shutil.copytree(both_folder("clip"), folder / "clip")
     rng = random.Random(7)
     rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in photos.glob("train/*/*")]
     (folder / "photos.csv").write_text("path,label\n" + "\n".join(sorted(rows)) + "\n")

@@ -97,6 +97,18 @@ def test_full_measures_the_epoch_and_the_step_of_every_side(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_balance_scores_each_way_to_train_on_rare_classes(tmp_path: Path) -> None:
+    results, report = run_quickly("image_balance.py", tmp_path, "--strategies", "freeze")
+    assert [run["balance"] for run in results["runs"]] == [None, "weights", "sampler"]
+    for run, row in zip(results["runs"], results["summary"], strict=True):
+        assert row["macro_f1"] == run["macro_f1"]  # of one seed
+        rise = run["macro_f1"] - results["runs"][0]["macro_f1"]
+        assert row["rise"] == pytest.approx(100 * rise)
+        assert 0 <= run["recall"] <= 1
+    assert "8 blue and 2 green" in report
+
+
+@pytest.mark.slow
 def test_predict_agrees_with_a_plain_loop_at_fp32(tmp_path: Path) -> None:
     results, _ = run_quickly("image_predict.py", tmp_path)
     summary = results["summary"]
@@ -142,6 +154,25 @@ def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> 
     )
     assert done.returncode == 1
     assert "cifar10-subset.zip is absent" in done.stderr
+
+
+@pytest.mark.slow
+def test_text_finetune_trains_the_sides_at_hand_and_counts_padding(tmp_path: Path) -> None:
+    results, report = run_quickly("text_finetune.py", tmp_path, "--shots", "8", "--epochs", "2")
+    assert set(results["summary"]) == {"mealkit", "mealkit, fp32, 5e-5"}
+    assert results["summary"]["mealkit"]["accuracy"] > 0.3
+    assert list(results["padding"].values()) == [0, 0, 0], "made-up texts are of one length"
+    assert "Padding of an epoch" in report
+
+
+@pytest.mark.slow
+def test_text_contrastive_runs_the_sides_at_hand(tmp_path: Path) -> None:
+    results, report = run_quickly("text_contrastive.py", tmp_path, "--shots", "4", "--steps", "5")
+    assert set(results["summary"]) == {"mealkit freeze", "mealkit contrastive"}
+    (contrastive,) = results["runs"]["mealkit contrastive"]
+    (frozen,) = results["runs"]["mealkit freeze"]
+    assert frozen["forwards_per_text"] == 1 < contrastive["forwards_per_text"]
+    assert "Banking77 with few labels" in report
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ UNSEEN = {"py", "python3", "pycon", "ipython", "{code-block} python", "{code} py
 BUNDLED = {  # downloaded by the reader; in the package here
     '"resnet18"': '"mealkit_tiny"',
     '"sentence-transformers/all-MiniLM-L6-v2"': '"mealkit_tiny_text"',
+    '"openai/clip-vit-base-patch32"': '"clip"',  # a random one in the kitchen
 }
 
 

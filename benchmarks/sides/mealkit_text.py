@@ -1,7 +1,8 @@
 """mealkit's side of the text benchmarks: fine-tune on texts, count passes, score once.
 
 Settings: texts, labels, test_texts, test_labels, backbone, strategy, epochs, lr, batch_size, split,
-seed, precision; None is mealkit's own default.
+seed, precision; None is mealkit's own default. With the strategy "contrastive" also contrastive,
+its arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mealkit import TextClassifier
-from mealkit.tasks import Training
+from mealkit.tasks import Contrastive, Strategy, Training
 from mealkit.tasks.training import resolve_precision
 
 
@@ -47,12 +48,15 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON valu
         backbone=settings["backbone"],
     )
     seconds_build = time.perf_counter() - started
+    strategy: str | Strategy = settings["strategy"]
+    if strategy == "contrastive":
+        strategy = Contrastive(**settings["contrastive"])
     counter = Counter()
     handle = task.backbone.register_forward_hook(counter)
     started = time.perf_counter()
     history = task.finetune(
         epochs=settings["epochs"],
-        strategy=settings["strategy"],
+        strategy=strategy,
         lr=settings["lr"],
         batch_size=settings["batch_size"],
         precision=settings["precision"],

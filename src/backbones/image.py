@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -31,6 +32,13 @@ class ImageProvider(SourceProvider[ImageSpec, ImageBackbone]):
         "model.safetensors with a config.json that has 'architecture' (timm) or 'model_type' "
         "(transformers)"
     )
+
+    def has(self, name: str) -> bool:
+        """Say whether a library has a net of this name; a folder here goes before a hub id."""
+        found = self._of_name(name)
+        return found is not None and (
+            found[0].prefix != TransformersSource.prefix or not Path(name).is_dir()
+        )
 
     def from_module(self, module: nn.Module, request: Request) -> ImageBackbone:
         """Make a backbone of a module that answers with features."""

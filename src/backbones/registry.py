@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
-from ..errors import InvalidValueError, UnknownNameError, unknown_name
+from ..errors import BackboneError, InvalidValueError, UnknownNameError, unknown_name
 from ..specs import DataSpec, InputSpec, Kind
 from .base import Backbone
 from .weights import Weights
@@ -242,10 +243,15 @@ def describe(name: str, *, kind: Kind | None = None) -> BackboneInfo:
         (32, 32)
     """
     kinds = list(PROVIDERS) if kind is None else [kind]
-    for each in kinds:
-        if provider(each).has(name):
+    found = [each for each in kinds if provider(each).has(name)]
+    if not found:
+        raise misspelt(name, kinds)
+    # Hub ids have one form for all kinds: the lists of names say which kind, or the net's config.
+    listed = [each for each in found if name in provider(each).names()] or found
+    for each in listed[:-1]:
+        with suppress(BackboneError):
             return provider(each).describe(name)
-    raise misspelt(name, kinds)
+    return provider(listed[-1]).describe(name)
 
 
 def misspelt(name: str, kinds: Iterable[Kind]) -> UnknownNameError:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import BackboneError, InvalidValueError
 from ..specs import TextSpec
+from .hub import TOKENIZER_FILES, fetch_all, fetch_description, is_hub_id, where
 from .registry import BackboneInfo
 from .sources import Config, Source, title
 from .text_base import TextBackbone
@@ -23,26 +22,16 @@ from .text_known import KNOWN, Known
 from .text_pooling import modules_of
 from .text_tokenizer import folder_tokenizer
 from .transformers_net import config_of, construct, json_of, read_folder
-from .weights import Weights, below, load, unreachable
+from .weights import Weights, below, load
 
 _MOST_TOKENS = 512  # for nets that could see thousands: cost grows with the square of the length
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_PICTURES = ("timm/", "torchvision/")  # a misspelt name of theirs is no hub id of a text net
 _DESCRIPTION = (
     "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
+    *TOKENIZER_FILES,
     "modules.json",
     "*_Pooling/config.json",
     "sentence_*_config.json",
 )
-_TENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 # What was trained for words or classes and stands at the top of a net that has it.
 _HEADS = frozenset(
     (
@@ -101,9 +90,7 @@ class TransformersTextSource(Source[TextSpec, TextBackbone]):
 
     def has(self, name: str) -> bool:
         """Say whether the name is known, or has the form of a hub id: the hub is not asked."""
-        if _full(name) in KNOWN:
-            return True
-        return _HUB_ID.fullmatch(name) is not None and not name.startswith(_PICTURES)
+        return _full(name) in KNOWN or is_hub_id(name)
 
     def has_weights(self, name: str) -> bool:
         """Say yes: a hub id without weights would be an error."""
@@ -125,34 +112,18 @@ class TransformersTextSource(Source[TextSpec, TextBackbone]):
                 type_ids=known.type_ids,
             ),
             licence=known.licence,
-            weights=_where(known.name),
+            weights=where(known.name),
         )
 
     def config(self, name: str) -> dict[str, Any]:  # Any: plain JSON values
         """Get config and tokenizer from the hub or its cache, so that neither is needed again."""
         name = _full(name)
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=list(_DESCRIPTION)))
-        except Exception as error:  # the hub's client raises a dozen kinds
-            raise unreachable(
-                name,
-                f"{_where(name)}; no folder here is called so",
-                error,
-                what="config and tokenizer",
-                instead="or give the path of a folder that holds them",
-            ) from error
+        folder = fetch_description(name, _DESCRIPTION, what="config and tokenizer")
         return {**self.folder_config(folder), "name": name, "module": None}
 
     def fetch(self, config: Config) -> Weights:
         """Get weights from the hub or its cache."""
-        name = config["name"]
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=[*_DESCRIPTION, *_TENSORS]))
-            if not any((folder / file).is_file() for file in _TENSORS[:2]):
-                raise FileNotFoundError(f"there is no {_TENSORS[0]}")
-        except Exception as error:  # the hub's client raises a dozen kinds
-            raise unreachable(name, _where(name), error) from error
-        return self.read(folder, config)
+        return self.read(fetch_all(config["name"], _DESCRIPTION), config)
 
     def owns(self, folder: Path) -> bool:
         """Say whether the folder has transformers' form."""
@@ -286,7 +257,3 @@ def _is_head(name: str) -> bool:
 def _full(name: str) -> str:
     """Answer with the id of a well-known net that was named without its owner."""
     return next((full for full in KNOWN if full.rpartition("/")[2] == name), name)
-
-
-def _where(name: str) -> str:
-    return f"Hugging Face hub id {name}"

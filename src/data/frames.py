@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -10,6 +12,8 @@ from typing import Any, Literal, TypeGuard
 import pandas
 
 from ..errors import DataError, NoDataError, unknown_name
+
+_log = logging.getLogger("mealkit")
 
 FrameKind = Literal["pandas", "polars"]
 
@@ -56,7 +60,35 @@ def read_csv(path: str | Path) -> pandas.DataFrame:
             f"The file {path} cannot be read as CSV: its first row has more fields than the header "
             f"({len(frame.columns)}). Put texts with commas in quotes, or name every column."
         )
+    if (row := _row_with_rows_in_it(frame, separator)) is not None:
+        _log.warning(
+            f"{path}: row {row} (counted from 0) has a text with whole rows in it. A quotation "
+            "mark that was meant as a character swallows rows up to the next one; double it if so."
+        )
     return frame
+
+
+def _row_with_rows_in_it(frame: pandas.DataFrame, separator: str) -> int | None:
+    """Find a text with a line that looks like a row: it has a value of another row in its place."""
+    columns = [list(frame.iloc[:, place]) for place in range(len(frame.columns))]
+    broken = [
+        (row, place, value)
+        for place, values in enumerate(columns)
+        for row, value in enumerate(values)
+        if isinstance(value, str) and "\n" in value
+    ]
+    counts = [Counter(values) for values in columns] if broken else []
+    for row, place, text in broken:
+        for line in text.splitlines()[1:]:
+            fields = line.split(separator)
+            found = [
+                counts[column][value] - (columns[column][row] == value)
+                for column, value in enumerate(fields[: len(columns)])
+                if value and column != place
+            ]
+            if len(fields) == len(columns) and any(found):
+                return row
+    return None
 
 
 def _not_utf8(path: Path) -> DataError:

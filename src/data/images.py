@@ -14,12 +14,14 @@ from .arrays import array_to_image
 from .augment import Augmentation, light, resolve
 from .check import examine, same_content
 from .image_samples import ImageSamples
+from .label_columns import check_delimiter
 from .mixing import Mix, mix_pictures
 from .module import Data
 from .parts import Form, build_parts
 
 if TYPE_CHECKING:
     from ..specs import Batch
+    from .label_columns import LabelColumns
     from .sources import Labelled, OnError, Table
 
 
@@ -31,6 +33,10 @@ class ImageData(Data):
     none). Pictures of one ``group`` stay on one side, and so do exact copies. A picture keeps its
     side when others are added. Files are checked first: those that cannot be read are left out and
     listed in ``data.report``, or with ``on_error="raise"`` are an error.
+
+    A picture has one label, or any number of them: where labels are lists, where ``label`` names
+    several columns of 0 and 1 (which are the classes), or where ``label_delimiter`` says what
+    stands between the labels of a text. A text is never cut otherwise.
 
     Example:
         >>> data = ImageData.from_folders("photos/train", val="photos/val")
@@ -94,7 +100,7 @@ class ImageData(Data):
     def from_files(
         cls,
         paths: Sequence[str | Path],
-        labels: Sequence[Any],  # Any: checked to be str or int
+        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
         *,
         val: Labelled | None = None,
         test: Labelled | None = None,
@@ -107,7 +113,7 @@ class ImageData(Data):
 
         Args:
             paths: One per picture.
-            labels: One per picture, str or int.
+            labels: One per picture, str or int; or one list of labels per picture.
             val: Pair of paths and labels.
             test: Pair of paths and labels.
             split: See the class, like all below.
@@ -125,7 +131,8 @@ class ImageData(Data):
         frame: Any,  # Any: a DataFrame of pandas or polars
         *,
         image: str,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         root: str | Path | None = None,
         val: Any = None,
         test: Any = None,
@@ -139,7 +146,9 @@ class ImageData(Data):
         Args:
             frame: One row per picture of train.
             image: Column of paths.
-            label: Column of labels, text or integers.
+            label: Column of labels, text or integers or lists of them; or several columns of 0
+                and 1, which are the classes.
+            label_delimiter: What stands between the labels of one text, such as "|".
             root: Folder that the paths are relative to; None for the working folder.
             val: Frame with the same columns.
             test: Frame with the same columns.
@@ -155,9 +164,17 @@ class ImageData(Data):
         tables = [
             None
             if part is None
-            else sources.from_data_frame(part, image=image, label=label, root=root, group=by)
+            else sources.from_data_frame(
+                part,
+                image=image,
+                label=label,
+                root=root,
+                group=by,
+                label_delimiter=label_delimiter,
+            )
             for part, by in parts
         ]
+        check_delimiter(tables[0], label, label_delimiter)
         return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
 
     @classmethod
@@ -166,7 +183,8 @@ class ImageData(Data):
         path: str | Path,
         *,
         image: str,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         root: str | Path | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
@@ -180,7 +198,9 @@ class ImageData(Data):
         Args:
             path: File with one row per picture of train.
             image: Column of paths.
-            label: Column of labels.
+            label: Column of labels; or several columns of 0 and 1, which are the classes.
+            label_delimiter: What stands between the labels of one cell, such as "|"; an empty
+                cell then has none.
             root: Folder that the paths are relative to; None for the folder of each CSV file.
             val: File with the same columns.
             test: File with the same columns.
@@ -197,9 +217,17 @@ class ImageData(Data):
         tables = [
             None
             if part is None
-            else sources.from_csv(part, image=image, label=label, root=root, group=by)
+            else sources.from_csv(
+                part,
+                image=image,
+                label=label,
+                root=root,
+                group=by,
+                label_delimiter=label_delimiter,
+            )
             for part, by in parts
         ]
+        check_delimiter(tables[0], label, label_delimiter)
         return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
 
     @classmethod
@@ -219,7 +247,7 @@ class ImageData(Data):
 
         Args:
             images: (N, H, W, C), (N, C, H, W), (N, H, W), or a list; uint8, or floats in [0, 1].
-            labels: One per picture, str or int.
+            labels: One per picture, str or int; or one list of labels per picture.
             val: Pair of images and labels.
             test: Pair of images and labels.
             split: See the class, like all below.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 
 from ..errors import DataError, InvalidValueError, NoDataError
+from ..specs import DataSpec
 from .arrays import split_stack
-from .frames import FrameKind, column, frame_kind, is_missing
+from .frames import FrameKind, column, frame_kind, is_frame, is_missing
 from .image_samples import ImageSamples
-from .labels import Classes, natural
+from .label_columns import LabelColumns
+from .labels import Classes, as_texts, natural
 from .samples import Samples
-from .sources import from_folders, walk
+from .sources import Table, from_csv, from_data_frame, from_folders, walk
 from .web import Address, is_url
 
 _log = logging.getLogger("mealkit")
@@ -86,24 +88,76 @@ def _several(inputs: Any) -> Sequence[Any]:
     return items
 
 
-def labelled_from(folder: str | Path, *, classes: Sequence[str]) -> ImageSamples:
-    """Turn a folder with one subfolder per class into samples to score.
+def labelled_from(
+    source: Any,  # Any: a path, or a DataFrame of pandas or polars
+    *,
+    spec: DataSpec,
+    image: str | None = None,
+    label: LabelColumns | None = None,
+    label_delimiter: str | None = None,
+) -> ImageSamples:
+    """Turn a folder with one subfolder per class, or a labelled table, into samples to score.
 
     Unreadable pictures stay in: they are found when they are fetched, and stand in ``failed``.
 
     Args:
-        folder: Its subfolders are classes of the task, not necessarily all of them.
-        classes: Names of the task's classes.
+        source: A folder, whose subfolders are classes of the task, not necessarily all of them; a
+            CSV file, or a DataFrame.
+        spec: Of the task; it names the classes.
+        image: The column of paths of a table.
+        label: Its column of labels, or its columns of 0 and 1.
+        label_delimiter: What stands between the labels of one cell.
 
     Raises:
-        NoDataError: The folder is absent or empty.
-        ClassError: A subfolder is no class of the task.
+        NoDataError: The source is absent or empty.
+        DataError: A table lacks a column, or a value in it.
+        ClassError: A label is no class of the task.
+        InvalidValueError: Columns are named and the source is a folder, or the reverse; or a folder
+            is to be scored by a task that gives several labels.
     """
+    if is_frame(source):
+        table = _labelled_table(from_data_frame, source, image, label, label_delimiter)
+    elif not isinstance(source, str | Path):
+        raise InvalidValueError(
+            f"Got {type(source).__name__}; expected a folder, a CSV file, a data frame, or "
+            "ImageData."
+        )
+    elif Path(source).suffix.lower() in (".csv", ".tsv"):
+        table = _labelled_table(from_csv, source, image, label, label_delimiter)
+    else:
+        table = _labelled_folder(source, spec, (image, label, label_delimiter))
+    classes = Classes(spec.classes, multi_label=spec.multi_label)
+    targets = classes.encode(as_texts(table.labels), part="test", ids=table.ids)
+    return ImageSamples(table.inputs, ids=table.ids, targets=targets, allow_none=True)
+
+
+def _labelled_table(
+    read: Callable[..., Table],
+    source: object,
+    image: str | None,
+    label: LabelColumns | None,
+    label_delimiter: str | None,
+) -> Table:
+    if image is None or label is None:
+        raise InvalidValueError("Name the columns of the table with image= and label=.")
+    return read(source, image=image, label=label, label_delimiter=label_delimiter)
+
+
+def _labelled_folder(
+    folder: str | Path, spec: DataSpec, columns: tuple[object, object, object]
+) -> Table:
+    if columns != (None, None, None):
+        raise InvalidValueError("image= and label= name columns, and the source is no table.")
+    if spec.multi_label:
+        raise InvalidValueError(
+            f"{folder} would be a folder with a subfolder per class, which says one label of each "
+            "picture; this task gives any number of them. Score a table: "
+            "task.evaluate('test.csv', image=..., label=...)."
+        )
     table = from_folders(folder)
     for id, problem in table.remarks:
         _log.warning("%s: %s.", id, problem)
-    targets = Classes(tuple(classes)).encode(table.labels, part="test", ids=table.ids)
-    return ImageSamples(table.inputs, ids=table.ids, targets=targets, allow_none=True)
+    return table
 
 
 def images_below(folder: Path) -> list[str]:

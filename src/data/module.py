@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from ..errors import InvalidValueError, NoDataError, UnreadableError
+from ..errors import InvalidValueError, NoDataError, UnreadableError, check_count
 from .balance import Balance, draw_rows, row_weights
 from .report import Report
 from .samples import Fetch, Samples
@@ -175,6 +175,7 @@ class Loader(DataLoader["Batch"]):
             epoch, position = resume
             if epoch == self._epoch and position < len(self):
                 self._position = position
+                # A sampler of whole batches counts them itself.
                 self.sampler.start = position * (self.batch_size or 1)
         for batch in self._ahead(super().__iter__()):
             self._position += 1
@@ -253,7 +254,10 @@ class Data(pl.LightningDataModule):
     """What is done for rare classes in training; validation and test stay as they are.
 
     ``"weights"`` gives all classes the same weight in the loss, ``"sampler"`` draws rows of all
-    classes equally often, with replacement, and a dict says the weight of a row by its class.
+    classes equally often, with replacement, and a dict says the weight of a row by its class. Where
+    inputs have any number of labels, ``"weights"`` makes those with a label weigh as much in all as
+    those without it, class by class, a dict says how many times as much one with the label weighs,
+    and there is no ``"sampler"``.
     """
 
     def __init__(
@@ -314,30 +318,45 @@ class Data(pl.LightningDataModule):
         """
         chosen = self.batch_size if batch_size is None else batch_size
         size = BATCH_SIZE if chosen is None else chosen
-        if size < 1:
-            raise InvalidValueError(f"batch_size={size}: expected at least 1.")
-        trainer = self.trainer
-        num_processes = trainer.world_size if trainer else 1
+        check_count("batch_size", size)
+        num_processes, _ = self.processes
         if shuffle:
             size = _no_single_row(math.ceil(len(samples) / num_processes), size)
         weights = self.train_weights() if samples is self.train and shuffle else None
         draws = self.balance == "sampler"
-        sampler = EpochSampler(
+        drawn = weights if draws else None
+        batches = self._whole_batches(samples) if shuffle and samples is self.train else None
+        return Loader(
+            Fetch(samples, weights=None if draws else weights),
+            batch_size=size if batches is None else None,
+            sampler=self._order(samples, size, shuffle, drawn) if batches is None else batches,
+            num_workers=self.num_workers,
+            report=self.report,
+        )
+
+    @property
+    def processes(self) -> tuple[int, int]:
+        """How many processes share these data, and which of them this one is."""
+        trainer = self.trainer
+        return (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+
+    def _order(
+        self, samples: Samples, size: int, shuffle: bool, weights: Tensor | None
+    ) -> EpochSampler:
+        num_processes, rank = self.processes
+        return EpochSampler(
             samples,
             batch_size=size,
             shuffle=shuffle,
             seed=self.seed,
             num_processes=num_processes,
-            rank=trainer.global_rank if trainer else 0,
-            weights=weights if draws else None,
+            rank=rank,
+            weights=weights,
         )
-        return Loader(
-            Fetch(samples, weights=None if draws else weights),
-            batch_size=size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            report=self.report,
-        )
+
+    def _whole_batches(self, samples: Samples) -> EpochSampler | None:
+        """Answer with what deals out whole training batches; None for so many rows in each."""
+        return None
 
     def _loader(self, split: str, *, shuffle: bool = False) -> Loader:
         samples: Samples | None = {"train": self.train, "val": self.val, "test": self.test}[split]
@@ -362,11 +381,13 @@ class Data(pl.LightningDataModule):
     def train_weights(self) -> Tensor | None:
         """Answer with a weight per training row, (N,), of mean 1; None where nothing is balanced.
 
+        Where rows have any number of labels it is a weight per row and class, (N, K).
+
         Raises:
             InvalidValueError: `balance` cannot be meant.
         """
         targets = None if self.train is None else self.train.targets
-        return row_weights(self.balance, targets, self.classes)
+        return row_weights(self.balance, targets, self.classes, multi_label=self.spec.multi_label)
 
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
         """Change a training batch at random, as a pure function of (seed, epoch, index)."""

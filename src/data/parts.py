@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidValueError, UnreadableError
+import torch
+
+from ..errors import ClassError, InvalidValueError, UnreadableError
 from . import check
-from .labels import Classes, Label
+from .labels import Classes, Labels, in_words, members
 from .report import Report
-from .split import split_by_hash
+from .split import classes_of, rows_per_class, split_by_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +69,7 @@ class _Checked:
 
     inputs: Sequence[Any]  # Any: as in Table
     ids: list[str]
-    labels: list[Label]
+    labels: Labels
     keys: list[str]
     groups: list[str] | None
 
@@ -126,7 +128,7 @@ def build_parts(
         raise InvalidValueError(f"split={split}: expected a share in [0, 1); 0 is no validation.")
     given = {name: table for name, table in tables.items() if table is not None}
     # Labels before contents: they are quick to check, and wrong ones make the rest pointless.
-    classes = Classes.learn(given["train"].labels)
+    classes = Classes.learn(given["train"].labels, names=given["train"].classes)
     for name, table in given.items():
         classes.encode(table.labels, part=name, ids=table.ids)
     report = Report()
@@ -143,6 +145,9 @@ def build_parts(
     }
     _tell(form, samples, classes)
     spec = form.spec(classes.names, parts["train"].inputs)
+    if classes.multi_label:
+        _check_varied(samples["train"], classes)
+        spec = replace(spec, multi_label=True)
     return Parts(spec, samples, report, parts["train"].together)
 
 
@@ -204,10 +209,11 @@ def _readable(
     form: Form, name: str, table: Table, found: Sequence[tuple[str, str | None]]
 ) -> _Checked:
     rows = [row for row, (_, reason) in enumerate(found) if reason is None]
-    left = {table.labels[row] for row in rows}
-    for row, label in enumerate(table.labels):
+    left = {one for row in rows for one in members(table.labels[row])}
+    each = ((row, one) for row, label in enumerate(table.labels) for one in members(label))
+    for row, label in each:
         if label not in left:
-            count = table.labels.count(label)
+            count = sum(label in members(other) for other in table.labels)
             raise UnreadableError(
                 f"None of the {count:,} {form.noun}s of the class {str(label)!r} in the {name} "
                 f"part can be read; the first is {table.ids[row]}: {found[row][1]}. Repair them or "
@@ -234,7 +240,7 @@ def _check_duplicates(form: Form, parts: Mapping[str, _Checked], report: Report)
         if across:
             report.add(part.ids[row], f"an exact copy, in the {name} part, of {where}")
         if relabelled:
-            labels = f"{str(part.labels[row])!r} here, {str(first.labels[first_row])!r} there"
+            labels = f"{in_words(part.labels[row])} here, {in_words(first.labels[first_row])} there"
             report.add(part.ids[row], f"an exact copy, labelled {labels}, of {where}")
     if num_across:
         _log.warning(
@@ -261,47 +267,82 @@ def _split(
     form: Form, train: _Checked, classes: Classes, report: Report, share: float, seed: int
 ) -> dict[str, _Checked]:
     keys = train.together
-    targets = classes.encode(train.labels, part="train", ids=train.ids).tolist()
-    in_val = split_by_hash(keys, targets, share=share, seed=seed)
-    distinct: dict[int, set[str]] = defaultdict(set)
-    for key, target in zip(keys, targets, strict=True):
-        distinct[target].add(key)
-    single = [target for target, members in distinct.items() if len(members) == 1]
-    for target in single:
-        what = form.noun if train.groups is None else "group"
-        id = train.ids[targets.index(target)]
-        report.add(id, f"the only {what} of the class {classes.names[target]!r}; not validated")
-    if single:
-        names = ", ".join(repr(classes.names[target]) for target in single[:5])
-        _log.warning(
-            "%d classes have a single %s or group and stay out of validation: %s%s.",
-            len(single),
-            form.noun,
-            names,
-            ", ..." if len(single) > 5 else "",
-        )
+    of_row = classes_of(classes.encode(train.labels, part="train", ids=train.ids))
+    in_val = split_by_hash(keys, of_row, share=share, seed=seed)
+    _say_not_validated(form, train, classes, report, of_row, in_val)
     parts = {"train": train.rows([row for row, chosen in enumerate(in_val) if not chosen])}
     if any(in_val):
         parts["val"] = train.rows([row for row, chosen in enumerate(in_val) if chosen])
     return parts
 
 
+def _say_not_validated(
+    form: Form,
+    train: _Checked,
+    classes: Classes,
+    report: Report,
+    of_row: Sequence[Sequence[int]],
+    in_val: Sequence[bool],
+) -> None:
+    """Report the classes of which nothing is in validation: all they have is needed to train on."""
+    keys = train.together
+    distinct: dict[int, set[str]] = defaultdict(set)
+    first: dict[int, int] = {}
+    validated = set()
+    for row, targets in enumerate(of_row):
+        for target in targets:
+            distinct[target].add(keys[row])
+            first.setdefault(target, row)
+            if in_val[row]:
+                validated.add(target)
+    if not any(in_val):
+        validated = set(distinct)  # that nothing at all is validated is another matter
+    absent = [t for t, group in distinct.items() if len(group) == 1 or t not in validated]
+    what = form.noun if train.groups is None else "group"
+    for target in absent:
+        name, count = classes.names[target], len(distinct[target])
+        said = f"the only {what}" if count == 1 else f"one of the {count} {what}s"
+        report.add(train.ids[first[target]], f"{said} of the class {name!r}; not validated")
+    if absent:
+        names = ", ".join(repr(classes.names[target]) for target in absent[:5])
+        _log.warning(
+            "%d classes have a single %s or group and stay out of validation: %s%s.",
+            len(absent),
+            form.noun,
+            names,
+            ", ..." if len(absent) > 5 else "",
+        )
+
+
+def _check_varied(samples: Samples, classes: Classes) -> None:
+    """Refuse a class that every training row has: nothing tells when it is absent."""
+    targets = samples.targets
+    always = [] if targets is None else (targets == 1).all(0).nonzero().flatten().tolist()
+    if always:
+        names = ", ".join(repr(classes.names[place]) for place in always[:5])
+        raise ClassError(
+            f"All {len(samples):,} training rows have the label {names}, so nothing tells when it "
+            "is absent. Leave it out, or add rows without it."
+        )
+
+
 def _tell(form: Form, samples: Mapping[str, Samples], classes: Classes) -> None:
-    counts = Counter(
-        classes.names[target]
-        for part in samples.values()
-        if part.targets is not None
-        for target in part.targets.tolist()
-    )
-    shown = ", ".join(f"{name} {counts[name]:,}" for name in classes.names[:10])
-    more = f" and {len(classes.names) - 10:,} more" if len(classes.names) > 10 else ""
+    num_classes = len(classes.names)
+    known = [part.targets for part in samples.values() if part.targets is not None]
+    counts = torch.stack([rows_per_class(targets, num_classes) for targets in known]).sum(0)
+    num_none = sum(int((targets.sum(1) == 0).sum()) for targets in known if targets.ndim == 2)
+    named = list(zip(classes.names, counts.tolist(), strict=True))
+    shown = ", ".join(f"{name} {count:,}" for name, count in named[:10])
+    more = f" and {num_classes - 10:,} more" if num_classes > 10 else ""
+    more += f", none of them {num_none:,}" if classes.multi_label else ""
     names = {"train": "train", "val": "validation", "test": "test"}
     parts = ", ".join(f"{len(part):,} {names[name]}" for name, part in samples.items())
     _log.info(
-        "%s %ss, %d classes: %s%s; %s.",
+        "%s %ss, %d classes%s: %s%s; %s.",
         f"{sum(map(len, samples.values())):,}",
         form.noun,
-        len(classes.names),
+        num_classes,
+        " (multi-label)" if classes.multi_label else "",
         shown,
         more,
         parts,

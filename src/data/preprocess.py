@@ -94,7 +94,8 @@ class Preprocess:
         if height < goal_height or width < goal_width:
             image = self._pad(image, max(goal_height, height), max(goal_width, width))
             height, width = image.shape[-2:]
-        top, left = round((height - goal_height) / 2), round((width - goal_width) / 2)
+        whole = math.floor if self.spec.crop_offset == "down" else round
+        top, left = whole((height - goal_height) / 2), whole((width - goal_width) / 2)
         return image[..., top : top + goal_height, left : left + goal_width]
 
     def _pad(self, image: Tensor, height: int, width: int) -> Tensor:

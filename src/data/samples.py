@@ -156,6 +156,10 @@ class Fetch:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        """Fetch a batch that a sampler put together as a whole."""
+        return self.__getitems__(indices)
+
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Fetch a batch of inputs or of cached features."""
         batch = self._get(indices)

@@ -16,7 +16,8 @@ from torch.utils.data import IterableDataset
 from ..errors import DataError, NoDataError
 from .arrays import split_stack
 from .frames import check_no_missing, column, read_csv
-from .labels import Label, natural, plain_labels
+from .label_columns import LabelColumns, read_labels
+from .labels import Labels, natural, plain_labels
 
 OnError = Literal["skip", "raise"]
 Labelled = tuple[Any, Sequence[Any]]
@@ -32,16 +33,18 @@ class Table:
     Args:
         inputs: Paths, bytes, PIL images or arrays of pictures; texts, or pairs of texts.
         ids: Names that the user recognises.
-        labels: One per input.
+        labels: One per input, or one set of labels per input.
         groups: Inputs of one group stay on one side of a split; None for no groups.
         remarks: What is wrong with the source: pairs of an input and a problem.
+        classes: Names of the labels, where the source names them; None to collect them.
     """
 
     inputs: Sequence[Any]  # Any: see Args, or what a dataset keeps
     ids: list[str]
-    labels: list[Label]
+    labels: Labels
     groups: list[str] | None = None
     remarks: list[tuple[str, str]] = field(default_factory=list)
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("labels", self.labels), ("groups", self.groups)):
@@ -125,36 +128,52 @@ def from_data_frame(
     frame: Any,  # Any: a DataFrame of pandas or polars
     *,
     image: str,
-    label: str,
+    label: LabelColumns,
     root: str | Path | None = None,
     group: str | None = None,
+    label_delimiter: str | None = None,
 ) -> Table:
     """Read files whose paths stand in a column of a data frame."""
     given = column(frame, image)
     check_no_missing(given, what=f"{image!r}", ids=[])
     ids = [str(value) for value in given]
     images = [str(value if root is None else Path(root) / str(value)) for value in given]
-    labels = plain_labels(column(frame, label), ids=ids)
-    return Table(images, ids, labels, None if group is None else plain_groups(column(frame, group)))
+    labels, classes = read_labels(frame, label, delimiter=label_delimiter, ids=ids)
+    groups = None if group is None else plain_groups(column(frame, group))
+    return Table(images, ids, labels, groups, classes=classes)
 
 
 def from_csv(
     path: str | Path,
     *,
     image: str,
-    label: str,
+    label: LabelColumns,
     root: str | Path | None = None,
     group: str | None = None,
+    label_delimiter: str | None = None,
 ) -> Table:
     """Read files whose paths stand in a CSV file. Labels are texts, and only "" is a missing one.
+
+    With a delimiter, "" is a row without labels: there is no other way to write it.
 
     Raises:
         NoDataError: The file is absent or empty.
         DataError: It cannot be parsed, or lacks a column.
     """
-    frame = read_csv(path)
+    frame = with_empty_labels(read_csv(path), label, label_delimiter)
     root = Path(path).parent if root is None else root
-    return from_data_frame(frame, image=image, label=label, root=root, group=group)
+    return from_data_frame(
+        frame, image=image, label=label, root=root, group=group, label_delimiter=label_delimiter
+    )
+
+
+def with_empty_labels(
+    frame: pandas.DataFrame, label: LabelColumns, delimiter: str | None
+) -> pandas.DataFrame:
+    """Take empty cells of a CSV file for rows without labels, where a delimiter is named."""
+    if delimiter is None or not isinstance(label, str) or label not in frame.columns:
+        return frame
+    return frame.assign(**{label: frame[label].fillna("")})
 
 
 def from_arrays(
@@ -212,20 +231,31 @@ def _from_hugging_face(dataset: Any, image: str, label: str, group: str | None) 
     for name in (image, label, *([] if group is None else [group])):
         column(empty, name)  # raises with the real columns
     ids = [str(number) for number in range(len(dataset))]
-    values = list(dataset[label])
-    class_names = getattr(dataset.features[label], "names", None)
-    if class_names is not None:  # a ClassLabel; -1 is its word for "no label"
-        values = [None if value in (None, -1) else class_names[value] for value in values]
+    values = _named(list(dataset[label]), dataset.features[label])
     labels = plain_labels(values, ids=ids)
     groups = None if group is None else plain_groups(list(dataset[group]))
     only = dataset.select_columns([image]) if hasattr(dataset, "select_columns") else dataset
     return Table(DatasetImages(only, image), ids, labels, groups)
 
 
+def _named(values: list[Any], feature: Any) -> list[Any]:
+    """Put names in place of positions where the feature is a ClassLabel, or a list of them."""
+    names = getattr(feature, "names", None)
+    if names is not None:  # -1 is its word for "no label"
+        return [None if value in (None, -1) else names[value] for value in values]
+    names = getattr(getattr(feature, "feature", None), "names", None)
+    if names is not None:
+        return [None if row is None else [names[value] for value in row] for row in values]
+    return values
+
+
 def _torch_labels(dataset: Any, label: str) -> Sequence[Any]:
     targets: Any = getattr(dataset, "targets", None)
     if targets is None or len(targets) != len(dataset):
         return [_part(dataset[number], label, 1) for number in range(len(dataset))]
+    if getattr(targets, "ndim", 1) > 1:
+        rows: Sequence[Any] = targets  # which is refused, with words on what to do
+        return rows
     names: Any = getattr(dataset, "classes", None)
     values = targets.tolist() if hasattr(targets, "tolist") else list(targets)
     named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)

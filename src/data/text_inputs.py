@@ -11,8 +11,9 @@ from ..specs import TextDataSpec
 from . import text_sources
 from .frames import FrameKind, frame_kind
 from .inputs import Inputs
-from .labels import Classes
-from .sources import Table
+from .label_columns import LabelColumns
+from .labels import Classes, as_texts
+from .sources import Table, with_empty_labels
 from .text_samples import TextSamples
 from .text_sources import READERS, Columns, columns_of, read_table, read_text, texts_of, to_id
 
@@ -63,7 +64,8 @@ def labelled_texts(
     spec: TextDataSpec,
     *,
     text: Columns | None = None,
-    label: str | None = None,
+    label: LabelColumns | None = None,
+    label_delimiter: str | None = None,
 ) -> TextSamples:
     """Turn a labelled table or folder into samples to score.
 
@@ -72,22 +74,39 @@ def labelled_texts(
             class, or a DataFrame of pandas or polars.
         spec: What the task was trained on; it names the columns and classes.
         text: The column of texts, or the two of pairs; None for those of the spec.
-        label: The column of labels; None for that of the spec.
+        label: The column of labels, or the columns of 0 and 1; None for those of the spec, with its
+            delimiter.
+        label_delimiter: What stands between the labels of one cell of the column that is named.
 
     Raises:
         NoDataError: The source is absent or empty.
         DataError: A column is missing.
         ClassError: A label is no class of the task.
     """
-    table = _table(source, spec, text, label)
-    labels = [str(value) for value in table.labels]  # "3" of a CSV file and 3 of a frame are one
-    targets = Classes(spec.classes).encode(labels, part="test", ids=table.ids)
+    if label is None and label_delimiter is None:
+        label, label_delimiter = spec.label, spec.label_delimiter
+    elif label is None:
+        raise InvalidValueError("label_delimiter= divides the texts of a column; name it: label=.")
+    table = _table(source, spec, text, label, label_delimiter)
+    classes = Classes(spec.classes, multi_label=spec.multi_label)
+    targets = classes.encode(as_texts(table.labels), part="test", ids=table.ids)
     return TextSamples(table.inputs, ids=table.ids, targets=targets)
 
 
-def _table(source: Any, spec: TextDataSpec, text: Columns | None, label: str | None) -> Table:
+def _table(
+    source: Any,
+    spec: TextDataSpec,
+    text: Columns | None,
+    label: LabelColumns,
+    label_delimiter: str | None,
+) -> Table:
     if isinstance(source, str | Path) and Path(source).is_dir():
-        if text is not None or label is not None:
+        if spec.multi_label:
+            raise InvalidValueError(
+                f"{source} is a folder with a subfolder per class, which says one label of each "
+                "text; this task gives any number of them. Score a table."
+            )
+        if text is not None or label != spec.label:
             raise InvalidValueError("text= and label= name columns, and the source is a folder.")
         return text_sources.from_folders(source)
     if text is not None:
@@ -95,8 +114,11 @@ def _table(source: Any, spec: TextDataSpec, text: Columns | None, label: str | N
     frame = read_table(source) if isinstance(source, str | Path) else source
     own: Columns = (spec.text[0], spec.text[1]) if spec.pairs else spec.text[0]
     columns = own if text is None else text
-    chosen = spec.label if label is None else label
-    return text_sources.from_data_frame(frame, text=columns, label=chosen)
+    if isinstance(source, str | Path) and Path(source).suffix.lower() in (".csv", ".tsv"):
+        frame = with_empty_labels(frame, label, label_delimiter)
+    return text_sources.from_data_frame(
+        frame, text=columns, label=label, label_delimiter=label_delimiter
+    )
 
 
 def _check_form(columns: tuple[str, ...], spec: TextDataSpec) -> None:

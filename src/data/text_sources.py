@@ -13,6 +13,7 @@ from ..errors import DataError, InvalidValueError, NoDataError, UnreadableError,
 from . import sources
 from .decode import read_bytes
 from .frames import column, is_frame, is_missing, read_csv
+from .label_columns import LabelColumns, read_labels
 from .labels import plain_labels
 from .sources import Table
 
@@ -45,15 +46,16 @@ def from_data_frame(
     frame: Any,  # Any: a DataFrame of pandas or polars
     *,
     text: Columns,
-    label: str,
+    label: LabelColumns,
     group: str | None = None,
+    label_delimiter: str | None = None,
 ) -> Table:
     """Read texts and labels from columns of a data frame; rows are counted from 0."""
     texts = texts_of(frame, text)
     ids = [f"row {row}" for row in range(len(texts))]
-    labels = plain_labels(column(frame, label), ids=ids)
+    labels, classes = read_labels(frame, label, delimiter=label_delimiter, ids=ids)
     groups = None if group is None else sources.plain_groups(column(frame, group))
-    return Table(texts, ids, labels, groups)
+    return Table(texts, ids, labels, groups, classes=classes)
 
 
 def read_table(path: str | Path) -> pandas.DataFrame:

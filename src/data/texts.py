@@ -6,17 +6,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..errors import NoDataError
+from ..errors import InvalidValueError, NoDataError
 from ..specs import TextDataSpec
 from . import frames, text_sources
+from .label_columns import check_delimiter, plain_columns
 from .module import Data
 from .parts import Form, build_parts
+from .sources import with_empty_labels
 from .text_samples import TextSamples, examine_text
 from .text_sources import Columns, columns_of
+from .token_batches import TokenBatches
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from .label_columns import LabelColumns
+    from .samples import Samples
     from .sources import Labelled, OnError, Table
 
 
@@ -29,6 +34,10 @@ class TextData(Data):
     when others are added. Missing and empty texts are left out and listed in ``data.report``, or
     with ``on_error="raise"`` are an error. ``text`` names one column, or two of pairs of texts.
 
+    An input has one label, or any number of them: where labels are lists, where ``label`` names
+    several columns of 0 and 1 (which are the classes), or where ``label_delimiter`` says what
+    stands between the labels of a text. A label is never cut otherwise.
+
     Example:
         >>> data = TextData.from_csv("tickets.csv", text="message", label="team")
         >>> data.classes
@@ -36,6 +45,10 @@ class TextData(Data):
     """
 
     spec: TextDataSpec
+
+    batch_tokens: int | None = None
+    """Most tokens in a training batch, padding included; ``batch_size`` then is the most texts.
+    None for batches of ``batch_size`` texts."""
 
     _names: ClassVar[tuple[str, str, str]] = ("train", "val", "test")
 
@@ -45,7 +58,8 @@ class TextData(Data):
         path: str | Path,
         *,
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
         split: float = 0.2,
@@ -58,7 +72,10 @@ class TextData(Data):
         Args:
             path: File with one row per text of train; rows are counted from 0, below the header.
             text: Column of texts, or two columns of pairs.
-            label: Column of labels; all are read as texts.
+            label: Column of labels, which are read as texts; or several columns of 0 and 1, which
+                are the classes.
+            label_delimiter: What stands between the labels of one cell, such as "|"; an empty
+                cell then has none.
             val: File with the same columns.
             test: File with the same columns.
             split: See the class, like all below.
@@ -72,7 +89,15 @@ class TextData(Data):
             ClassError: Labels do not fit the classes of train, or these are fewer than two.
         """
         return cls._from_files(
-            frames.read_csv, (path, val, test), text, label, split, seed, group, on_error
+            frames.read_csv,
+            (path, val, test),
+            text,
+            label,
+            label_delimiter,
+            split,
+            seed,
+            group,
+            on_error,
         )
 
     @classmethod
@@ -81,7 +106,8 @@ class TextData(Data):
         path: str | Path,
         *,
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
         split: float = 0.2,
@@ -91,10 +117,18 @@ class TextData(Data):
     ) -> Self:
         """Read texts and labels from JSON: an array of objects, or one object a line.
 
-        The arguments are those of `from_csv`; labels are texts or integers.
+        The arguments are those of `from_csv`; labels are texts or integers, or lists of them.
         """
         return cls._from_files(
-            text_sources.read_json, (path, val, test), text, label, split, seed, group, on_error
+            text_sources.read_json,
+            (path, val, test),
+            text,
+            label,
+            label_delimiter,
+            split,
+            seed,
+            group,
+            on_error,
         )
 
     @classmethod
@@ -103,7 +137,8 @@ class TextData(Data):
         path: str | Path,
         *,
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
         split: float = 0.2,
@@ -113,10 +148,18 @@ class TextData(Data):
     ) -> Self:
         """Read texts and labels from columns of a parquet file (needs ``mealkit[parquet]``).
 
-        The arguments are those of `from_csv`; labels are texts or integers.
+        The arguments are those of `from_csv`; labels are texts or integers, or lists of them.
         """
         return cls._from_files(
-            text_sources.read_parquet, (path, val, test), text, label, split, seed, group, on_error
+            text_sources.read_parquet,
+            (path, val, test),
+            text,
+            label,
+            label_delimiter,
+            split,
+            seed,
+            group,
+            on_error,
         )
 
     @classmethod
@@ -125,17 +168,24 @@ class TextData(Data):
         read: Callable[[str | Path], DataFrame],
         paths: tuple[str | Path, str | Path | None, str | Path | None],
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None,
         split: float,
         seed: int,
         group: str | None,
         on_error: OnError,
     ) -> Self:
         tables = [None if path is None else read(path) for path in paths]
+        if read is frames.read_csv:
+            tables = [
+                None if one is None else with_empty_labels(one, label, label_delimiter)
+                for one in tables
+            ]
         return cls.from_data_frame(
             tables[0],
             text=text,
             label=label,
+            label_delimiter=label_delimiter,
             val=tables[1],
             test=tables[2],
             split=split,
@@ -150,7 +200,8 @@ class TextData(Data):
         frame: Any,  # Any: a DataFrame of pandas or polars
         *,
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         val: Any = None,
         test: Any = None,
         split: float = 0.2,
@@ -160,22 +211,29 @@ class TextData(Data):
     ) -> Self:
         """Read texts and labels from columns of a pandas or polars DataFrame.
 
-        The arguments are those of `from_csv`, with frames in place of files.
+        The arguments are those of `from_csv`, with frames in place of files. Labels are texts or
+        integers, or lists of them; with a delimiter, an empty text has none, and a missing one is
+        an error.
         """
         parts = ((frame, group), (val, None), (test, None))
         tables = [
             None
             if part is None
-            else text_sources.from_data_frame(part, text=text, label=label, group=by)
+            else text_sources.from_data_frame(
+                part, text=text, label=label, group=by, label_delimiter=label_delimiter
+            )
             for part, by in parts
         ]
-        return cls._from_tables(tables, text, label, split, seed, on_error)
+        check_delimiter(tables[0], label, label_delimiter)
+        return cls._from_tables(
+            tables, text, label, split, seed, on_error, label_delimiter=label_delimiter
+        )
 
     @classmethod
     def from_lists(
         cls,
         texts: Sequence[Any],  # Any: checked to be texts, or pairs of them
-        labels: Sequence[Any],  # Any: checked to be str or int
+        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
         *,
         val: Labelled | None = None,
         test: Labelled | None = None,
@@ -188,7 +246,7 @@ class TextData(Data):
 
         Args:
             texts: One per label; pairs are tuples of two texts.
-            labels: Str or int.
+            labels: Str or int, or a list of labels per text.
             val: Pair of texts and labels.
             test: Pair of texts and labels.
             split: See the class, like all below.
@@ -281,15 +339,16 @@ class TextData(Data):
         cls,
         tables: Sequence[Table | None],
         text: Columns,
-        label: str,
+        label: LabelColumns,
         split: float,
         seed: int,
         on_error: OnError,
+        *,
+        label_delimiter: str | None = None,
     ) -> Self:
         named = dict(zip(cls._names, tables, strict=True))
-        parts = build_parts(
-            _form(columns_of(text), label), named, split=split, seed=seed, on_error=on_error
-        )
+        form = _form(columns_of(text), plain_columns(label), label_delimiter)
+        parts = build_parts(form, named, split=split, seed=seed, on_error=on_error)
         if not isinstance(parts.spec, TextDataSpec):
             raise NoDataError(f"Expected texts, got {parts.spec.kind}.")
         data = cls(
@@ -306,14 +365,34 @@ class TextData(Data):
     @property
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
-        return "texts"
+        return "texts" if self.batch_tokens is None else f"{self.batch_tokens:,} tokens of texts"
+
+    def _whole_batches(self, samples: Samples) -> TokenBatches | None:
+        if self.batch_tokens is None:
+            return None
+        if self.balance == "sampler":
+            raise InvalidValueError(
+                "batch_tokens= beside balance='sampler': which texts are drawn changes every epoch,"
+                " and so would the number of batches. Use balance='weights', or batch_size=."
+            )
+        num_processes, rank = self.processes
+        return TokenBatches(
+            samples,
+            batch_tokens=self.batch_tokens,
+            max_rows=self.batch_size,
+            seed=self.seed,
+            num_processes=num_processes,
+            rank=rank,
+        )
 
 
-def _form(text: tuple[str, ...], label: str) -> Form:
+def _form(text: tuple[str, ...], label: str | tuple[str, ...], label_delimiter: str | None) -> Form:
     return Form(
         noun="text",
         examine=lambda given, fully: examine_text(given, pairs=len(text) == 2),
         same=lambda first, second: bool(first == second),
         samples=lambda texts, ids, targets: TextSamples(texts, ids=ids, targets=targets),
-        spec=lambda classes, _: TextDataSpec(classes=classes, text=text, label=label),
+        spec=lambda classes, _: TextDataSpec(
+            classes=classes, text=text, label=label, label_delimiter=label_delimiter
+        ),
     )

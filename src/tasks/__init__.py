@@ -9,6 +9,12 @@ from .explain import Explanation
 from .forecast_results import ForecastEvaluation, Forecasts
 from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
+from .multi_label import MultiLabel
+from .multi_label_results import (
+    MultiLabelEvaluation,
+    MultiLabelPrediction,
+    MultiLabelPredictions,
+)
 from .objectives import Objective, Step, Supervised
 from .pretext import METHODS, Method, register_method
 from .pretext_masked import MAE
@@ -59,6 +65,10 @@ __all__ = [
     "Lora",
     "Method",
     "MoCo",
+    "MultiLabel",
+    "MultiLabelEvaluation",
+    "MultiLabelPrediction",
+    "MultiLabelPredictions",
     "Objective",
     "Prediction",
     "Predictions",

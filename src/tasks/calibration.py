@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from ..errors import InvalidValueError
 from .evaluation import calibration_error
+from .multi_label import binary_losses
+from .multi_label_results import label_calibration_error
 
 _log = logging.getLogger("mealkit")
 
@@ -34,7 +36,8 @@ class Calibration:
         num_inputs: Validation inputs it was fitted on.
         ece_before: Expected calibration error at temperature 1.
         ece: The same at the new one.
-        loss_before: Mean negative log-likelihood at temperature 1.
+        loss_before: Mean negative log-likelihood at temperature 1, of the classes by themselves
+            where inputs have any number of them.
         loss: The same at the new one.
     """
 
@@ -110,7 +113,8 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     Args:
         logits: Of inputs that were not trained on, (N, K).
-        targets: Their true classes, (N,).
+        targets: Their true classes, (N,), or 0 and 1 for each class, (N, K): then one temperature
+            serves all classes, each by itself.
 
     Raises:
         InvalidValueError: The logits are not finite.
@@ -121,7 +125,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
             "The task answers with numbers that are not finite, so it cannot be calibrated: its "
             "training diverged. Train it again with a lower lr=."
         )
-    if bool((logits.argmax(1) == targets).all()):
+    if bool(_right(logits, targets).all()):
         _log.warning(
             f"All {len(targets):,} validation inputs are right, so no temperature is best: it "
             "stays 1. More or harder validation inputs would tell."
@@ -132,7 +136,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = functional.cross_entropy(logits / log_temperature.exp(), targets)
+        loss = _loss(logits / log_temperature.exp(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
@@ -149,5 +153,18 @@ def compare(logits: Tensor, targets: Tensor, temperature: float) -> Calibration:
 
 def _scores(logits: Tensor, targets: Tensor, temperature: float) -> Sequence[float]:
     scaled = logits.float() / temperature
-    ece = calibration_error(scaled.softmax(1).numpy(), targets.numpy())
-    return ece, float(functional.cross_entropy(scaled, targets))
+    if targets.ndim == 2:
+        ece = label_calibration_error(scaled.sigmoid().numpy(), targets.numpy())
+    else:
+        ece = calibration_error(scaled.softmax(1).numpy(), targets.numpy())
+    return ece, float(_loss(scaled, targets))
+
+
+def _right(logits: Tensor, targets: Tensor) -> Tensor:
+    return (logits > 0) == (targets == 1) if targets.ndim == 2 else logits.argmax(1) == targets
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    if targets.ndim == 2:
+        return binary_losses(logits, targets).mean()
+    return functional.cross_entropy(logits, targets)

@@ -13,6 +13,13 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from ..errors import NoDataError, UnreadableError
 from .evaluation import Evaluation, calibration_error, log_losses
+from .multi_label import scores
+from .multi_label_results import (
+    MultiLabelEvaluation,
+    MultiLabelPredictions,
+    label_calibration_error,
+    label_losses,
+)
 from .results import Embeddings, Predictions
 from .running import run
 
@@ -42,6 +49,7 @@ def predict_classes(
     batch_size: int,
     frame_kind: FrameKind = "pandas",
     views: Callable[[Batch], list[Batch]] | None = None,
+    thresholds: tuple[float, ...] | None = None,
 ) -> Predictions:
     """Run a classifier over samples; what cannot be read gets an error row.
 
@@ -51,6 +59,8 @@ def predict_classes(
         batch_size: Inputs computed at a time.
         frame_kind: The kind of data frame that the answer becomes.
         views: Makes of a batch on the device several, whose probabilities are averaged.
+        thresholds: From which probability on each class is given, K of them; None where an input
+            has exactly one.
     """
 
     def compute(batch: Batch) -> Tensor:
@@ -62,17 +72,38 @@ def predict_classes(
     errors = {row: samples.why(row) for row in (~read).nonzero().flatten().tolist()}
     if errors:
         _log.warning(f"{len(errors):,} of {len(samples):,} inputs cannot be read.")
-    return Predictions(tuple(samples.ids), classes, values.numpy(), errors, frame_kind)
+    return to_predictions(samples, classes, values, errors, frame_kind, thresholds)
 
 
-def evaluate_classes(task: Task, samples: Samples, *, batch_size: int) -> Evaluation:
+def to_predictions(
+    samples: Samples,
+    classes: tuple[str, ...],
+    probabilities: Tensor,
+    errors: dict[int, str],
+    frame_kind: FrameKind = "pandas",
+    thresholds: tuple[float, ...] | None = None,
+) -> Predictions:
+    """Build predictions of one label per input, or of any number where there are thresholds."""
+    ids, values = tuple(samples.ids), probabilities.numpy()
+    if thresholds is None:
+        return Predictions(ids, classes, values, errors, frame_kind)
+    return MultiLabelPredictions(ids, classes, values, errors, frame_kind, thresholds=thresholds)
+
+
+def evaluate_classes(
+    task: Task,
+    samples: Samples,
+    *,
+    batch_size: int,
+    thresholds: tuple[float, ...] | None = None,
+) -> Evaluation:
     """Score a classifier on labelled samples.
 
     Raises:
         NoDataError: They have no labels.
     """
     targets = targets_of(samples)
-    predictions = predict_classes(task, samples, batch_size=batch_size)
+    predictions = predict_classes(task, samples, batch_size=batch_size, thresholds=thresholds)
     return to_evaluation(predictions, targets)
 
 
@@ -90,7 +121,7 @@ def compute_logits(task: Task, samples: Samples, *, batch_size: int) -> tuple[Te
 
 
 def targets_of(samples: Samples) -> Tensor:
-    """Answer with the true class positions of samples, (N,).
+    """Answer with the true class positions of samples, (N,), or 0 and 1 per class, (N, K).
 
     Raises:
         NoDataError: They have no labels.
@@ -101,18 +132,33 @@ def targets_of(samples: Samples) -> Tensor:
 
 
 def to_evaluation(predictions: Predictions, targets: Tensor) -> Evaluation:
-    """Compare predictions with the true class positions, (N,)."""
+    """Compare predictions with the true class positions, (N,), or 0 and 1 per class, (N, K)."""
     read = [row for row in range(len(targets)) if row not in predictions.errors]
     if not read:
         raise NoDataError("Not one of the inputs to score can be read.")
+    ids = tuple(predictions.inputs[row] for row in read)
+    num_unreadable = len(targets) - len(read)
     probabilities, known = predictions.probabilities[read], targets[read].numpy()
+    if isinstance(predictions, MultiLabelPredictions):
+        decisions = torch.from_numpy(predictions.decisions[read])
+        values, by_class = scores(torch.from_numpy(probabilities), decisions, targets[read])
+        values["loss"] = float(label_losses(probabilities, known).mean())
+        values["ece"] = label_calibration_error(probabilities, known)
+        return MultiLabelEvaluation(
+            values,
+            predictions.classes,
+            ids,
+            known,
+            probabilities,
+            num_unreadable,
+            predictions.thresholds,
+            by_class,
+        )
     metrics = class_metrics(len(predictions.classes))
     metrics.update(torch.from_numpy(probabilities), targets[read])
     values = {name: float(value) for name, value in metrics.compute().items()}
     values["loss"] = float(log_losses(probabilities, known).mean())
     values["ece"] = calibration_error(probabilities, known)
-    ids = tuple(predictions.inputs[row] for row in read)
-    num_unreadable = len(targets) - len(read)
     return Evaluation(values, predictions.classes, ids, known, probabilities, num_unreadable)
 
 

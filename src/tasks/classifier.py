@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -26,18 +27,20 @@ from .classification import (
     predict_classes,
 )
 from .cross_validation import CrossValidation, fresh_copy, make_folds
+from .multi_label import MultiLabel, multi_label_metrics
 from .neighbors import BankCache, evaluate_by_neighbors, neighbor_columns
 from .objectives import Supervised
 from .results import Embeddings, Evaluation, Predictions
 from .strategies import Strategy
 from .task import Task
+from .thresholds import HALF, Thresholds, best_thresholds
 from .training import Training
 
 _log = logging.getLogger("mealkit")
 
 
 class Classifier(Task):
-    """Put one of several labels on an input: a linear head over the features of a backbone.
+    """Put one of several labels on an input, or any number: a linear head over a backbone.
 
     Subclasses, one per kind of input, say where data come from and what `predict` takes.
 
@@ -49,6 +52,8 @@ class Classifier(Task):
     """
 
     monitor = "val/accuracy"
+    """With any number of labels per input it is ``val/map``, which needs no thresholds: these are
+    found when training is over."""
 
     def __init__(
         self, *, backbone: Backbone, spec: DataSpec, preprocess: nn.Module, dropout: float
@@ -59,10 +64,13 @@ class Classifier(Task):
             head=_linear_head(backbone.num_features, num_classes, dropout=dropout),
             spec=spec,
             preprocess=preprocess,
-            objective=Supervised(),
-            metrics=class_metrics(num_classes),
+            objective=MultiLabel() if spec.multi_label else Supervised(),
+            metrics=(multi_label_metrics if spec.multi_label else class_metrics)(num_classes),
         )
+        if spec.multi_label:
+            self.monitor = "val/map"
         self._dropout = dropout
+        self._thresholds: tuple[float, ...] | None = None
         self.temperature = 1.0  # the logits are divided by it; calibrate() sets it
         self._conformal: Conformal | None = None
         self._banks = BankCache()
@@ -72,6 +80,22 @@ class Classifier(Task):
         """Names of the labels, in the order of the probabilities."""
         return self.spec.classes
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an input has any number of labels, and not exactly one."""
+        return self.spec.multi_label
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """From which probability on each class is given; None where an input has one label.
+
+        `finetune` finds them on the validation part, for the highest F1 of each class; without one
+        they are 0.5.
+        """
+        if not self.multi_label:
+            return None
+        return self._thresholds or (HALF,) * len(self.classes)
+
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
         conformal = None if self._conformal is None else asdict(self._conformal)
@@ -79,37 +103,69 @@ class Classifier(Task):
             "dropout": self._dropout,
             "temperature": self.temperature,
             "conformal": conformal,
+            "thresholds": None if self._thresholds is None else list(self._thresholds),
         }
 
     @classmethod
     def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
         """Build the task that was saved with these settings."""
         build: Any = cls  # Any: subclasses take the backbone first, and their classes by name
-        task: Self = build(backbone, classes=spec.classes, dropout=settings["dropout"])
+        task: Self = build(
+            backbone,
+            classes=spec.classes,
+            multi_label=spec.multi_label,
+            dropout=settings["dropout"],
+        )
         task.take_settings(settings)
         return task
 
     def take_settings(self, settings: Mapping[str, Any]) -> None:  # Any: plain JSON values
-        """Take over a calibration; tasks that were saved before there was one have none."""
+        """Take over thresholds and a calibration; tasks of before there were any have none."""
         self.temperature, self._conformal = settings.get("temperature", 1.0), None
         if (saved := settings.get("conformal")) is not None:
             self._conformal = Conformal(tuple(saved["scores"]), saved["num_inputs"])
+        thresholds = settings.get("thresholds")
+        self._thresholds = None if thresholds is None else tuple(thresholds)
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Turn logits (B, K) into probabilities, at the task's temperature."""
-        return (output.float() / self.temperature).softmax(1)
+        scaled = output.float() / self.temperature
+        return scaled.sigmoid() if self.multi_label else scaled.softmax(1)
 
     def setup(self, stage: str) -> None:
-        """Forget the calibration ahead of training, also by a Trainer of the user's own."""
+        """Forget calibration and thresholds ahead of training, also by a Trainer of the user's."""
         super().setup(stage)
         if stage != "fit":
             return
-        if self._conformal is not None and self.trainer.is_global_zero:
+        calibrated = self._conformal is not None or self.temperature != 1
+        if calibrated and self.trainer.is_global_zero:
+            sets = "" if self._conformal is None else ", and prediction sets are gone"
             _log.info(
-                f"Training moves the logits: the temperature {self.temperature:.3g} is 1 again, "
-                "and prediction sets are gone. Call task.calibrate() afterwards."
+                f"Training moves the logits: the temperature {self.temperature:.3g} is 1 again"
+                f"{sets}. Call task.calibrate() afterwards."
             )
-        self.temperature, self._conformal = 1.0, None
+        self.temperature, self._conformal, self._thresholds = 1.0, None, None
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Attach what the plan asks for, and behind it what finds thresholds, to any Trainer."""
+        attached = super().configure_callbacks()
+        return (
+            [*attached, Thresholds(self, self._take_thresholds)] if self.multi_label else attached
+        )
+
+    def _take_thresholds(self, thresholds: tuple[float, ...]) -> None:
+        self._thresholds = thresholds
+
+    def check_data(self, data: Data) -> None:
+        """Refuse data of other classes, and one label per input where there are several."""
+        super().check_data(data)
+        if data.spec.multi_label is not self.multi_label:
+            forms = ("any number of labels", "exactly one label")
+            has, gives = forms if data.spec.multi_label else forms[::-1]
+            raise InvalidValueError(
+                f"The task gives {gives} per input, and in the data an input has {has}. Build the "
+                f"task with multi_label={data.spec.multi_label}."
+            )
 
     def calibrate(self, data: Data | None = None, *, batch_size: int = BATCH_SIZE) -> Calibration:
         """Learn from the validation part how sure to be; the labels stay as they are.
@@ -118,6 +174,10 @@ class Classifier(Task):
         keeps what ``predict(coverage=)`` needs. Both are saved with the task. Training part and
         test part are not looked at, so `evaluate` on a test part says whether it helped. `finetune`
         takes it back.
+
+        Where an input has any number of labels, the temperature is fitted to the binary
+        cross-entropy of all classes, and thresholds are found anew among the probabilities that it
+        makes. They may move a little, and with them labels, if validation has more inputs by now.
 
         Args:
             data: Whose validation part is used; None for the data this task was made from.
@@ -137,7 +197,11 @@ class Classifier(Task):
             )
         logits, targets = compute_logits(self, source.val, batch_size=batch_size)
         self.temperature = fit_temperature(logits, targets)
-        self._conformal = Conformal.of(self.probabilities(logits), targets)
+        probabilities = self.probabilities(logits)
+        if self.multi_label:
+            self._thresholds = best_thresholds(probabilities.numpy(), targets.numpy())
+        else:
+            self._conformal = Conformal.of(probabilities, targets)
         return compare(logits, targets, self.temperature)
 
     def set_head(self, weight: Tensor, bias: Tensor) -> None:
@@ -208,7 +272,8 @@ class Classifier(Task):
         The features of the backbone are compared by cosine; neighbours vote with the weight
         exp(similarity / 0.07), as in Wu et al. 2018 (arXiv:1805.01978). It says how good the
         features are by themselves. The probabilities are shares of the votes: 0 for a class without
-        a neighbour, which makes ``loss`` large.
+        a neighbour, which makes ``loss`` large. A neighbour with several labels gives its vote to
+        each of them, and more than half of the votes give a label.
 
         Args:
             data: Whose training part is asked, and whose test part is scored, else the validation
@@ -242,6 +307,8 @@ class Classifier(Task):
         coverage: float | None = None,
         tta: bool = False,
     ) -> Predictions:
+        if self.multi_label:
+            _refuse_beside_many_labels(abstain, coverage)
         if abstain is not None and not 0 < abstain <= 1:
             raise InvalidValueError(f"abstain={abstain}: expected a probability in (0, 1].")
         if tta and coverage is not None:
@@ -256,6 +323,7 @@ class Classifier(Task):
             batch_size=batch_size,
             frame_kind=given.frame_kind,
             views=self._views() if tta else None,
+            thresholds=self.thresholds,
         )
         predictions = replace(predictions, abstain=abstain, set_score=set_score)
         if given.single and predictions.errors:
@@ -290,7 +358,7 @@ class Classifier(Task):
         return embed_samples(self, given.samples, batch_size=batch_size)
 
     def _evaluate(self, samples: Samples, batch_size: int) -> Evaluation:
-        return evaluate_classes(self, samples, batch_size=batch_size)
+        return evaluate_classes(self, samples, batch_size=batch_size, thresholds=self.thresholds)
 
     def _part_to_score(self, data: Data | None) -> Samples:
         """Answer with the test part of data, else with their validation part."""
@@ -309,6 +377,20 @@ class Classifier(Task):
             )
         self.check_data(source)
         return source
+
+
+def _refuse_beside_many_labels(abstain: float | None, coverage: float | None) -> None:
+    """Refuse what asks for the one true label."""
+    if abstain is not None:
+        raise InvalidValueError(
+            f"abstain={abstain}: this task gives any number of labels, and none is an answer "
+            "already: a class is given from its own threshold on (task.thresholds). Leave it out."
+        )
+    if coverage is not None:
+        raise InvalidValueError(
+            f"coverage={coverage}: a set holds the one true label as often as asked, and here an "
+            "input has any number of labels. Leave it out; the labels are what is predicted."
+        )
 
 
 def _linear_head(num_features: int, num_classes: int, *, dropout: float) -> nn.Sequential:

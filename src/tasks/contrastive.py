@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.module import Data, Loader
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, check_count
 from .objectives import PairCosines
 
 if TYPE_CHECKING:
@@ -43,8 +43,12 @@ class Contrastive:
     num_each: int = 4
 
     def __post_init__(self) -> None:
-        if self.num_steps is not None and self.num_steps < 1:
-            raise InvalidValueError(f"num_steps={self.num_steps}: expected at least 1.")
+        if self.num_steps is not None:
+            check_count("num_steps", self.num_steps)
+        check_count("batch_size", self.batch_size)
+        check_count("num_each", self.num_each)
+        if not 0 < self.lr < math.inf:
+            raise InvalidValueError(f"lr={self.lr}: expected a positive number.")
         if not 2 <= self.num_each <= self.batch_size // 2:
             raise InvalidValueError(
                 f"num_each={self.num_each} of batches of {self.batch_size}: expected at least 2 "
@@ -60,9 +64,15 @@ class Contrastive:
 
         Raises:
             NoDataError: No class has two inputs.
+            InvalidValueError: Inputs have any number of labels.
         """
         if data.train is None or data.train.targets is None:
             raise NoDataError("Pairs are made of labelled training inputs, and there are none.")
+        if data.spec.multi_label:
+            raise InvalidValueError(
+                "strategy='contrastive' draws inputs of one class together and of two apart, and "
+                "these have any number of labels. Use strategy='freeze' or 'freeze_unfreeze'."
+            )
         drawn = ClassDraws(
             data.train,
             data.train.targets,

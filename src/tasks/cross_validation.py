@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..data.module import Data
 from ..data.samples import Samples, Subset
-from ..data.split import folds_by_hash
+from ..data.split import classes_of, folds_by_hash
 from ..errors import InvalidValueError, NoDataError, unknown_name
 from .evaluation import Evaluation
 
@@ -120,7 +120,8 @@ def make_folds(data: Data, k: int) -> Iterator[tuple[Data, Samples]]:
             "together (data.keys is None), so folds could share groups or copies. Set data.keys to "
             "one text per training input, equal for those that must stay together."
         )
-    fold_of = np.array(folds_by_hash(data.keys, train.targets.tolist(), k=k, seed=data.seed))
+    of_row = classes_of(train.targets)
+    fold_of = np.array(folds_by_hash(data.keys, of_row, k=k, seed=data.seed))
     if num := int((fold_of < 0).sum()):
         _log.warning(
             f"{num:,} inputs are the only ones of their class, or its only group: they are trained "
@@ -139,7 +140,7 @@ def _rows(chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Sequence[int]:
 
 def fresh_copy(task: Classifier) -> Classifier:
     """Build the same task again, with the same weights and none of its data or calibration."""
-    settings = {"temperature": 1.0, "conformal": None}
+    settings = {"temperature": 1.0, "conformal": None, "thresholds": None}
     made = type(task).from_settings(
         deepcopy(task.backbone), task.spec, {**task.settings(), **settings}
     )

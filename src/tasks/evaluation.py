@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import InvalidValueError
+from ..errors import check_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,6 +57,12 @@ class Evaluation:
         return len(self.ids)
 
     @property
+    def correct(self) -> Array:
+        """Whether the most probable class of each input is the true one, (N,) of bool."""
+        right: Array = self.probabilities.argmax(1) == self.targets
+        return right
+
+    @property
     def confusion(self) -> Array:
         """Counts, (K, K); rows are the true classes, columns the predicted ones."""
         num_classes = len(self.classes)
@@ -72,7 +78,7 @@ class Evaluation:
         independently.
         """
         num = len(self)
-        share = float((self.probabilities.argmax(1) == self.targets).mean())
+        share = float(self.correct.mean())
         middle = share + _Z95**2 / (2 * num)
         half = _Z95 * math.sqrt(share * (1 - share) / num + (_Z95 / (2 * num)) ** 2)
         scale = 1 + _Z95**2 / num
@@ -107,13 +113,17 @@ class Evaluation:
             are NaN. The metric ``ece`` is the gap between the two, averaged over inputs
             (Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602).
         """
-        return reliability(self.probabilities, self.targets)
+        return reliability(self.probabilities.max(1), self.correct)
 
     def most_confused(self, n: int = 10) -> pd.DataFrame:
         """Answer with the pairs of classes that are mixed up most: true, predicted and count."""
-        _check_count(n)
         wrong = self.confusion
         np.fill_diagonal(wrong, 0)
+        return self._pairs(wrong, n)
+
+    def _pairs(self, wrong: Array, n: int) -> pd.DataFrame:
+        """List the pairs of classes with the highest counts, (K, K)."""
+        check_count("n", n)
         pairs = np.argsort(-wrong, axis=None, kind="stable")[:n]
         pairs = pairs[wrong.flat[pairs] > 0]
         true, predicted = np.unravel_index(pairs, wrong.shape)
@@ -128,7 +138,7 @@ class Evaluation:
             One row per input, the worst first: ``input``, ``true``, ``predicted``, ``probability``
             of the predicted class, and ``loss``.
         """
-        _check_count(n)
+        check_count("n", n)
         losses = log_losses(self.probabilities, self.targets)
         rows = np.argsort(-losses, kind="stable")[:n]
         guessed = self.probabilities[rows].argmax(1)
@@ -178,10 +188,14 @@ def log_losses(probabilities: Array, targets: Array) -> Array:
     return losses
 
 
-def reliability(probabilities: Array, targets: Array) -> pd.DataFrame:
-    """Build the table that `Evaluation.reliability_frame` answers with."""
-    confidence = probabilities.max(1).astype(np.float64)
-    right = (probabilities.argmax(1) == targets).astype(np.float64)
+def reliability(probabilities: Array, true: Array) -> pd.DataFrame:
+    """Build the table that `Evaluation.reliability_frame` answers with.
+
+    Args:
+        probabilities: How sure the task was of something, (M,).
+        true: Whether that was so, (M,).
+    """
+    confidence, right = probabilities.astype(np.float64), true.astype(np.float64)
     bins = np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
     count = np.bincount(bins, minlength=NUM_BINS)
     with np.errstate(invalid="ignore"):
@@ -193,11 +207,10 @@ def reliability(probabilities: Array, targets: Array) -> pd.DataFrame:
 
 def calibration_error(probabilities: Array, targets: Array) -> float:
     """Answer with the expected calibration error, in [0, 1]."""
-    frame = reliability(probabilities, targets)
+    return expected_gap(reliability(probabilities.max(1), probabilities.argmax(1) == targets))
+
+
+def expected_gap(frame: pd.DataFrame) -> float:
+    """Average the gap between confidence and accuracy of a table of `reliability`."""
     gaps = (frame["confidence"] - frame["accuracy"]).abs().fillna(0.0)
     return float((gaps * frame["count"]).sum() / frame["count"].sum())
-
-
-def _check_count(n: int) -> None:
-    if n < 1:
-        raise InvalidValueError(f"n={n}: expected at least 1 row.")

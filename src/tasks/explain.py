@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
 
-from ..data.text_samples import make_tokenizer
+from ..data.text_tokens import make_tokenizer
 from ..errors import BackboneError, InvalidValueError, unknown_name
 from ..specs import TextSpec
 from .running import move

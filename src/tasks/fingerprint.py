@@ -29,7 +29,7 @@ NUM_PROBED = 16
 """Inputs of a part that are no files and are fetched to tell whether they are the same."""
 
 _NUM_NAMED = 5
-_TAKEN_BACK = ("temperature", "conformal")
+_TAKEN_BACK = ("temperature", "conformal", "thresholds")
 
 Fingerprint = dict[str, Any]  # Any: plain JSON values
 """Settings by their dotted names."""

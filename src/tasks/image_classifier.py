@@ -1,4 +1,4 @@
-"""ImageClassifier: put one of several labels on a picture."""
+"""ImageClassifier: put one of several labels on a picture, or any number of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, create
+from ..backbones.text_tower import text_tower
 from ..data import Data, ImageData, samples_from
 from ..data.augment import views
 from ..data.inputs import labelled_from
+from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE
 from ..data.sources import OnError
 from ..errors import InvalidValueError
@@ -20,6 +22,7 @@ from ..specs import Batch, ImageDataSpec, ImageSpec
 from .classifier import Classifier, check_classes, check_untouched
 from .pictures import predicted_pictures, training_pictures
 from .results import Embeddings, Evaluation, Predictions
+from .zero_shot import Prompts, describe_classes, head_of_texts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,12 +60,13 @@ class Normalise(nn.Module):
 
 
 class ImageClassifier(Classifier):
-    """Put one of several labels on a picture.
+    """Put one of several labels on a picture, or any number of them.
 
     Args:
         backbone: A name from `mealkit.backbones.find`, a folder of weights, a saved task or a task,
             any ``nn.Module`` that returns features, or what `mealkit.backbones.create` made.
         classes: Names of the labels.
+        multi_label: Whether a picture has any number of these labels, and not exactly one.
         pretrained: Whether the backbone starts from trained weights; None for yes where there are.
         weights: File or folder of weights for the backbone.
         in_chans: Number of channels of a picture; None for 3, or what a finished backbone has.
@@ -87,6 +91,7 @@ class ImageClassifier(Classifier):
         backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
         *,
         classes: Sequence[str],
+        multi_label: bool = False,
         pretrained: bool | None = None,
         weights: str | Path | None = None,
         in_chans: int | None = None,
@@ -118,7 +123,9 @@ class ImageClassifier(Classifier):
             net.to(memory_format=torch.channels_last)
         super().__init__(
             backbone=net,
-            spec=ImageDataSpec(classes=names, in_chans=wants.in_chans, size=size),
+            spec=ImageDataSpec(
+                classes=names, multi_label=multi_label, in_chans=wants.in_chans, size=size
+            ),
             preprocess=Normalise(wants, channels_last=convolves),
             dropout=dropout,
         )
@@ -155,7 +162,7 @@ class ImageClassifier(Classifier):
     def from_files(
         cls,
         paths: Sequence[str | Path],
-        labels: Sequence[Any],  # Any: checked to be str or int
+        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
         *,
         val: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
         test: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
@@ -191,7 +198,8 @@ class ImageClassifier(Classifier):
         path: str | Path,
         *,
         image: str,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         root: str | Path | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
@@ -205,7 +213,7 @@ class ImageClassifier(Classifier):
         in_chans: int | None = None,
         size: int | tuple[int, int] | None = None,
     ) -> Self:
-        """Make a task from a CSV table of paths and labels.
+        """Make a task from a CSV table of paths and labels, or of columns of 0 and 1.
 
         See `ImageData.from_csv` for the source and `ImageClassifier` for the net.
         """
@@ -213,6 +221,7 @@ class ImageClassifier(Classifier):
             path,
             image=image,
             label=label,
+            label_delimiter=label_delimiter,
             root=root,
             val=val,
             test=test,
@@ -229,7 +238,8 @@ class ImageClassifier(Classifier):
         frame: Any,  # Any: a DataFrame of pandas or polars
         *,
         image: str,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         root: str | Path | None = None,
         val: Any = None,
         test: Any = None,
@@ -251,6 +261,7 @@ class ImageClassifier(Classifier):
             frame,
             image=image,
             label=label,
+            label_delimiter=label_delimiter,
             root=root,
             val=val,
             test=test,
@@ -265,7 +276,7 @@ class ImageClassifier(Classifier):
     def from_arrays(
         cls,
         images: Any,  # Any: an array, a tensor, or a list of arrays or PIL images
-        labels: Sequence[Any],  # Any: checked to be str or int
+        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
         *,
         val: tuple[Any, Sequence[Any]] | None = None,
         test: tuple[Any, Sequence[Any]] | None = None,
@@ -332,6 +343,47 @@ class ImageClassifier(Classifier):
         return cls._on(data, backbone, pretrained, weights, in_chans, size)
 
     @classmethod
+    def zero_shot(
+        cls,
+        classes: Sequence[str],
+        *,
+        backbone: str | Path,
+        prompts: Prompts | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a task that knows its classes by their names, without a single labelled picture.
+
+        A net that was trained on pictures and their captions embeds both in one space. The texts
+        that describe a class become its row of the head; afterwards this is a task as any other,
+        which needs no encoder of texts. Its probabilities are those among the classes given: one of
+        them is right, also for a SigLIP, whose bias the head keeps. `finetune` goes on from this
+        head; ``task.reset_head()`` ahead of it forgets the texts.
+
+        Args:
+            classes: Names of the labels, in words that captions have.
+            backbone: A CLIP or a SigLIP of transformers: a hub id
+                (``"openai/clip-vit-base-patch32"``) or a folder with its tokenizer.
+            prompts: Sentences with ``{}`` for the name of a class, whose embeddings are averaged;
+                or the sentences of each class, by its name. None for
+                `mealkit.tasks.zero_shot.PROMPTS`.
+            size: Height and width in pixels; None for the backbone's own.
+
+        Raises:
+            ClassError: The classes cannot be meant.
+            InvalidValueError: A prompt has no ``{}``, or is too long.
+            BackboneError: The backbone has no encoder of texts.
+            WeightsError: The weights cannot be reached, or do not fit.
+        """
+        names = check_classes(classes)
+        texts = describe_classes(names, prompts)
+        tower = text_tower(backbone)
+        wanted = ImageDataSpec(classes=names, size=size)
+        task = cls(create(backbone, wanted, options={"features": "shared"}), classes=names)
+        task.set_head(*head_of_texts(tower, texts))
+        task.eval()
+        return task
+
+    @classmethod
     def _on(
         cls,
         data: ImageData,
@@ -344,6 +396,7 @@ class ImageClassifier(Classifier):
         task = cls(
             backbone,
             classes=data.classes,
+            multi_label=data.spec.multi_label,
             pretrained=pretrained,
             weights=weights,
             # Files are read in as many channels as the net wants; arrays have what they have.
@@ -385,7 +438,8 @@ class ImageClassifier(Classifier):
                 data frame with a column of paths.
             image: The column of a data frame.
             batch_size: Pictures computed at a time.
-            abstain: Give no label where the most probable class is less probable than this.
+            abstain: Give no label where the most probable class is less probable than this. Not
+                where pictures have any number of labels, like ``coverage``.
             coverage: Add the set of classes that holds the true one this often, on pictures like
                 those of the validation part (split conformal prediction, Sadinle et al. 2019,
                 arXiv:1609.00451); needs `calibrate`.
@@ -394,7 +448,7 @@ class ImageClassifier(Classifier):
 
         Returns:
             One row per input, in input order. Among several inputs, one that cannot be read gets
-            an error row.
+            an error row. Where pictures have any number of labels, `MultiLabelPredictions`.
 
         Raises:
             UnreadableError: The one input cannot be read.
@@ -458,21 +512,41 @@ class ImageClassifier(Classifier):
         return self._neighbors(samples_from(inputs, image=image), k, data, batch_size)
 
     def evaluate(
-        self, data: str | Path | ImageData | None = None, *, batch_size: int = BATCH_SIZE
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        image: str | None = None,
+        label: LabelColumns | None = None,
+        label_delimiter: str | None = None,
+        batch_size: int = BATCH_SIZE,
     ) -> Evaluation:
         """Score labelled pictures that were not trained on.
 
         Args:
-            data: A folder with one subfolder per class, or `ImageData`, of which the test part is
-                scored, else the validation part. None for the data this task was made from.
+            data: A folder with one subfolder per class; a CSV file or a data frame, with ``image``
+                and ``label``; or `ImageData`, of which the test part is scored, else the validation
+                part. None for the data this task was made from.
+            image: The column of paths of a table, relative to the CSV file or the working folder.
+            label: Its column of labels, or its columns of 0 and 1, one per class.
+            label_delimiter: What stands between the labels of one cell.
             batch_size: Pictures computed at a time.
+
+        Returns:
+            Metrics and tables; where pictures have any number of labels, `MultiLabelEvaluation`.
 
         Raises:
             NoDataError: There is nothing to score.
             ClassError: A label is none of the task's classes.
+            InvalidValueError: Columns are named without a table or the reverse; or the task gives
+                several labels, and a folder says one.
         """
-        if isinstance(data, str | Path):
-            return self._evaluate(labelled_from(data, classes=self.classes), batch_size)
+        if data is not None and not isinstance(data, Data):
+            samples = labelled_from(
+                data, spec=self.spec, image=image, label=label, label_delimiter=label_delimiter
+            )
+            return self._evaluate(samples, batch_size)
+        if image is not None or label is not None or label_delimiter is not None:
+            raise InvalidValueError("image= and label= name columns, and no table was given.")
         return self._evaluate(self._part_to_score(data), batch_size)
 
     # Pictures.

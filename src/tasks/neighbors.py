@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data.samples import Samples
+from ..data.split import classes_of
 from ..errors import InvalidValueError, NoDataError
-from .classification import compute_features, targets_of, to_evaluation
+from .classification import compute_features, targets_of, to_evaluation, to_predictions
 from .evaluation import Evaluation
-from .results import Embeddings, Predictions
+from .results import Embeddings
 from .training import resolve_precision
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Bank:
 
     Args:
         ids: Their ids, N of them.
-        targets: Positions of their classes, (N,).
+        targets: Positions of their classes, (N,), or 0 and 1 for each class, (N, K).
         features: Of length 1 each, (N, F).
     """
 
@@ -71,10 +72,13 @@ class Bank:
         """Classify features (B, F) by their k nearest inputs, and answer with shares, (B, K).
 
         Each neighbour votes for its class with the weight exp(similarity / `TEMPERATURE`), as in
-        Wu et al. 2018 (arXiv:1805.01978) and DINO (Caron et al. 2021, arXiv:2104.14294).
+        Wu et al. 2018 (arXiv:1805.01978) and DINO (Caron et al. 2021, arXiv:2104.14294). One with
+        several labels gives its whole vote to each of them, so that shares are by class.
         """
         similarities, positions = self.nearest(features, k)
         weights = (similarities / TEMPERATURE).softmax(1)  # the weights, with a sum of 1
+        if self.targets.ndim == 2:
+            return torch.einsum("bk,bkc->bc", weights, self.targets[positions].float())
         shares = torch.zeros(len(features), num_classes)
         return shares.scatter_add_(1, self.targets[positions], weights)
 
@@ -111,7 +115,9 @@ def evaluate_by_neighbors(
     shares = torch.full((len(samples), len(classes)), torch.nan)
     shares[read] = bank.vote(features[read], k, num_classes=len(classes))
     errors = {row: samples.why(row) for row in (~read).nonzero().flatten().tolist()}
-    predictions = Predictions(tuple(samples.ids), classes, shares.numpy(), errors)
+    # More than half of the votes give a label; the head's own thresholds are of other numbers.
+    thresholds = (0.5,) * len(classes) if task.spec.multi_label else None
+    predictions = to_predictions(samples, classes, shares, errors, thresholds=thresholds)
     return to_evaluation(predictions, targets)
 
 
@@ -125,9 +131,19 @@ def neighbor_columns(
         "input": [id for id in embeddings.ids for _ in range(k)],
         "rank": [*range(1, k + 1)] * len(embeddings),
         "neighbor": [bank.ids[place] for place in found],
-        "label": [classes[target] for target in bank.targets[found].tolist()],
+        "label": labels_of(bank.targets[found], classes),
         "similarity": similarities.flatten().tolist(),
     }
+
+
+def labels_of(targets: Tensor, classes: Sequence[str]) -> list[Any]:
+    """Name the classes of inputs: a name each, or a tuple of names where they have any number.
+
+    Any in the type: the one or the other.
+    """
+    if targets.ndim == 1:
+        return [classes[target] for target in targets.tolist()]
+    return [tuple(classes[place] for place in several) for several in classes_of(targets)]
 
 
 def fingerprint(module: nn.Module) -> str:

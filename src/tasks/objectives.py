@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .task import Task
 
 
+SMOOTHING = 0.1
+"""Share of a target that is spread over all classes, where nobody says otherwise."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What a step came to.
@@ -113,7 +117,8 @@ class Supervised(Objective):
         logits = task(batch)
         if not training:
             return Step(functional.cross_entropy(logits, batch["target"]), logits)
-        smoothing = task.plan.training.label_smoothing
+        given = task.plan.training.label_smoothing
+        smoothing = SMOOTHING if given is None else given
 
         def losses(rows: Tensor | slice) -> Tensor:
             """Compare the logits with the targets of these rows, each as much as it weighs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from ..data.module import Data, EpochSampler
 from ..data.samples import Samples, Subset
 from ..errors import InvalidValueError, NoDataError
 from ..specs import ImageSpec
+from .multi_label_results import MultiLabelPredictions
+from .neighbors import labels_of
 
 if TYPE_CHECKING:
     from .evaluation import Array
@@ -33,7 +36,8 @@ def training_pictures(task: ImageClassifier, data: Data, n: int) -> Shown:
     sampler = EpochSampler(data.train, batch_size=n, shuffle=True, seed=data.seed)
     batch = data.train.__getitems__(list(sampler)[:n])
     seen = data.augment_batch(batch, epoch=0)
-    titles = [task.classes[target] for target in batch["target"].tolist()]
+    labels = labels_of(batch["target"], task.classes)
+    titles = [one if isinstance(one, str) else _joined(one) for one in labels]
     return list(_as_people_see(task, seen["image"])), titles
 
 
@@ -42,10 +46,14 @@ def predicted_pictures(task: ImageClassifier, given: Inputs, n: int) -> Shown:
     _check_count(n)
     few = Subset(given.samples, range(min(n, len(given.samples))))
     predictions = task._predict(replace(given, samples=few), len(few))
-    titles = [
-        "not readable" if row.label is None else f"{row.label} {row.probability:.2f}"
-        for row in predictions
-    ]
+    if isinstance(predictions, MultiLabelPredictions):
+        several = [row.labels for row in predictions]
+        titles = ["not readable" if one is None else _joined(one) for one in several]
+    else:
+        titles = [
+            "not readable" if row.label is None else f"{row.label} {row.probability:.2f}"
+            for row in predictions
+        ]
     return _by_position(task, few), titles
 
 
@@ -66,6 +74,10 @@ def _as_people_see(task: ImageClassifier, images: torch.Tensor) -> Array:
     # Other numbers of channels are no colours; their first stands for them.
     shown: Array = (pixels if spec.in_chans == 3 else pixels[..., 0]).numpy()
     return shown
+
+
+def _joined(labels: Sequence[str]) -> str:
+    return ", ".join(labels) or "no label"
 
 
 def _check_count(n: int) -> None:

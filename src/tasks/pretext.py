@@ -22,8 +22,8 @@ from ..data.views import VIEWS, View, draw_views
 from ..errors import BackboneError, InvalidValueError, unknown_name
 from ..specs import ImageSpec, Kind
 from .averaging import follow
+from .joint import joint_batch
 from .objectives import Objective, Step
-from .processes import joint_batch
 from .training import Training, count_epochs
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from ..backbones import Backbone
 from ..data.chance import chances
 from ..data.views import VIEWS, draw_views
 from ..errors import BackboneError, InvalidValueError
+from .joint import joint_batch
 from .objectives import Step
 from .pretext import METHODS, Method, Pretext, image_spec, register_method, seed_of
 from .pretext_losses import masked_patches
-from .processes import joint_batch
 from .training import Training
 
 if TYPE_CHECKING:

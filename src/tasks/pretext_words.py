@@ -9,10 +9,10 @@ from ..backbones import Backbone
 from ..errors import BackboneError, InvalidValueError
 from ..specs import Kind, TextSpec
 from .explain import token_table
+from .joint import joint_batch
 from .masked import MaskedLanguage
 from .objectives import Step
 from .pretext import METHODS, Method, Pretext, register_method
-from .processes import joint_batch
 from .training import Training
 
 if TYPE_CHECKING:

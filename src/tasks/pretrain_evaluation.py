@@ -18,8 +18,8 @@ from ..backbones import Backbone, rebuild
 from ..data.module import Data
 from ..data.samples import Samples, Subset
 from ..errors import InvalidValueError, NoDataError, unknown_name
-from .classification import compute_features, targets_of
-from .probing import probe_features
+from .classification import compute_features
+from .probing import probe_features, single_labels
 from .training import Training
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _scores(
     ]
     scores = []
     for fraction in asked.fractions:
-        rows = draw_labels(targets_of(data.train), fraction, seed=seed)
+        rows = draw_labels(single_labels(data.train), fraction, seed=seed)
         found: dict[str, float] = {}
         if train is not None and test is not None:
             some = _readable(*(value[rows] for value in train))
@@ -240,7 +240,7 @@ def _scores(
 def _features(task: Classifier, part: Samples, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Answer with features, classes, and which inputs could be read."""
     features, read = compute_features(task, part, batch_size=batch_size)
-    return features, targets_of(part), read
+    return features, single_labels(part), read
 
 
 def _readable(features: Tensor, targets: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:

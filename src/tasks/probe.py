@@ -40,6 +40,23 @@ class Probe:
     accuracy: float
 
 
+@dataclass(frozen=True)
+class Probes:
+    """A solved head of classes that an input has or has not, each by itself.
+
+    Args:
+        weight: (K, F), on the scale of the raw features.
+        bias: (K,).
+        penalties: The L2 penalty that cross-validation chose for each class, (K,).
+        loss: Their cross-validated binary cross-entropy, the mean over classes.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    penalties: Tensor
+    loss: float
+
+
 def fit_probe(
     features: Tensor,
     targets: Tensor,
@@ -60,52 +77,121 @@ def fit_probe(
         num_folds: Parts of the cross-validation.
         seed: Decides the folds.
     """
+    scaled, mean, std = _standardise(features)
+    weights = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights
+    rows = _Rows(scaled, targets, weights, num_classes)
+    penalty, accuracy, start = _choose(rows, num_folds, seed)
+    weight, bias = _solve(rows, _all_alike(rows, penalty), start, max_iter=200)
+    weight = weight / std
+    return Probe(weight, bias - weight @ mean, penalty, accuracy)
+
+
+def fit_probes(
+    features: Tensor,
+    targets: Tensor,
+    *,
+    weights: Tensor | None = None,
+    num_folds: int = 3,
+    seed: int = 0,
+) -> Probes:
+    """Solve the head of a frozen backbone for inputs with any number of labels.
+
+    One logistic regression per class, all in one L-BFGS. Each class has the penalty of its own
+    lowest cross-validated loss: not of its accuracy, which for a rare class is highest where it is
+    never given.
+
+    Args:
+        features: (N, F).
+        targets: 0 and 1, (N, K).
+        weights: How much each row counts for each class, (N, K); None for all the same.
+        num_folds: Parts of the cross-validation.
+        seed: Decides the folds.
+    """
+    scaled, mean, std = _standardise(features)
+    known = targets.float()
+    rows = _Rows(scaled, known, torch.ones_like(known) if weights is None else weights)
+    penalties, loss, start = _choose_each(rows, num_folds, seed)
+    weight, bias = _solve(rows, penalties, start, max_iter=200)
+    weight = weight / std
+    return Probes(weight, bias - weight @ mean, penalties, loss)
+
+
+def _standardise(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Answer with features of mean 0 and deviation 1, and with the means and deviations."""
     features = features.float()
     mean = features.mean(0)
     # A feature that never moves carries nothing: 1 keeps it at zero instead of blowing up noise.
     std = features.std(0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp_min(1e-12), std, torch.ones_like(std))
-    scaled = (features - mean) / std
-    weights = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights
-    rows = _Rows(scaled, targets, weights, num_classes)
-    penalty, accuracy, start = _choose(rows, num_folds, seed)
-    weight, bias = _solve(rows, penalty, start, max_iter=200)
-    weight = weight / std
-    return Probe(weight, bias - weight @ mean, penalty, accuracy)
+    return (features - mean) / std, mean, std
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is solved on."""
+    """What is solved on.
+
+    Args:
+        features: (N, F).
+        targets: Positions of classes, (N,), or 0 and 1 for each class, (N, K).
+        weights: Of the same shape as the targets.
+        classes: K; None where the targets say it.
+    """
 
     features: Tensor
     targets: Tensor
     weights: Tensor
-    num_classes: int
+    classes: int | None = None
 
     def __getitem__(self, rows: Tensor) -> _Rows:
-        return _Rows(self.features[rows], self.targets[rows], self.weights[rows], self.num_classes)
+        return _Rows(self.features[rows], self.targets[rows], self.weights[rows], self.classes)
+
+    @property
+    def num_classes(self) -> int:
+        return self.targets.shape[1] if self.classes is None else self.classes
+
+    def losses(self, logits: Tensor) -> Tensor:
+        """Answer with the weighted mean loss: a scalar, or (K,) where classes are independent."""
+        if self.targets.ndim == 1:
+            values = functional.cross_entropy(logits, self.targets, reduction="none")
+        else:
+            values = functional.binary_cross_entropy_with_logits(
+                logits, self.targets, reduction="none"
+            )
+        return (values * self.weights).mean(0)
 
 
-def _choose(rows: _Rows, num_folds: int, seed: int) -> tuple[float, float, tuple[Tensor, Tensor]]:
-    targets = rows.targets
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(targets), generator=generator)[:MAX_ROWS]
-    # Dealing out rows sorted by class keeps every class in every fold that it can fill.
-    order = order[torch.argsort(targets[order].cpu(), stable=True)]
+Solution = tuple[Tensor, Tensor]
+"""Weight (K, F) and bias (K,) of standardised features."""
+
+
+def _split(rows: _Rows, order: Tensor, num_folds: int) -> list[tuple[_Rows, _Rows]]:
+    """Deal rows out in turn, and answer with what each fold leaves and what it holds."""
     fold = torch.arange(len(order)) % min(num_folds, len(order))
-    splits = [
+    return [
         (rows[order[fold != part]], rows[order[fold == part]])
         for part in range(int(fold.max()) + 1)
     ]
-    starts: list[tuple[Tensor, Tensor] | None] = [None] * len(splits)
+
+
+def _some_rows(num_rows: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(num_rows, generator=generator)[:MAX_ROWS]
+
+
+def _choose(rows: _Rows, num_folds: int, seed: int) -> tuple[float, float, Solution]:
+    targets = rows.targets
+    order = _some_rows(len(targets), seed)
+    # Dealing out rows sorted by class keeps every class in every fold that it can fill.
+    order = order[torch.argsort(targets[order].cpu(), stable=True)]
+    splits = _split(rows, order, num_folds)
+    starts: list[Solution | None] = [None] * len(splits)
     right: dict[float, float] = {}
-    solved: dict[float, tuple[Tensor, Tensor]] = {}
+    solved: dict[float, Solution] = {}
     for penalty in sorted(PENALTIES, reverse=True):
         right[penalty] = 0
         for part, (rest, held) in enumerate(splits):
             # From strong to weak, each solution starts the next one.
-            solution = _solve(rest, penalty, starts[part], max_iter=15)
+            solution = _solve(rest, _all_alike(rows, penalty), starts[part], max_iter=15)
             logits = functional.linear(held.features, *solution)
             hits = logits.argmax(1) == held.targets
             right[penalty] += float((hits * held.weights).sum())
@@ -116,9 +202,49 @@ def _choose(rows: _Rows, num_folds: int, seed: int) -> tuple[float, float, tuple
     return best, right[best] / float(rows.weights[order].sum()), solved[best]
 
 
-def _solve(
-    rows: _Rows, penalty: float, start: tuple[Tensor, Tensor] | None, *, max_iter: int
-) -> tuple[Tensor, Tensor]:
+def _choose_each(rows: _Rows, num_folds: int, seed: int) -> tuple[Tensor, float, Solution]:
+    """Choose a penalty per class by its held-out loss; start each class where that one ended."""
+    order = _some_rows(len(rows.targets), seed)
+    # Dealing out rows sorted by their rarest class keeps rare classes in every fold they can fill.
+    order = order[torch.argsort(_rarest(rows.targets[order].cpu()), stable=True)]
+    splits = _split(rows, order, num_folds)
+    starts: list[Solution | None] = [None] * len(splits)
+    losses: list[Tensor] = []
+    solved: list[Solution] = []
+    penalties = sorted(PENALTIES, reverse=True)
+    for penalty in penalties:
+        held_out = rows.features.new_zeros(rows.num_classes)
+        for part, (rest, held) in enumerate(splits):
+            solution = _solve(rest, _all_alike(rows, penalty), starts[part], max_iter=15)
+            logits = functional.linear(held.features, *solution)
+            held_out += held.losses(logits) * len(held.targets) / len(order)
+            starts[part] = solution
+        losses.append(held_out)
+        solved.append(solution)
+        if int((len(losses) - torch.stack(losses).argmin(0)).min()) > PATIENCE:
+            break  # not one class is better off with the weaker ones
+    table = torch.stack(losses)
+    best = table.argmin(0)
+    every = torch.arange(rows.num_classes, device=best.device)
+    start = tuple(torch.stack(values)[best, every] for values in zip(*solved, strict=True))
+    chosen = rows.features.new_tensor(penalties)[best]
+    return chosen, float(table[best, every].mean()), (start[0], start[1])
+
+
+def _rarest(targets: Tensor) -> Tensor:
+    """Answer with the rarest class that each row has, (N,), and with K for rows without one."""
+    num_classes = targets.shape[1]
+    rank = targets.sum(0).argsort(stable=True).argsort()
+    ranks = torch.where(targets > 0, rank, num_classes)
+    return ranks.amin(1)
+
+
+def _all_alike(rows: _Rows, penalty: float) -> Tensor:
+    return rows.features.new_full((rows.num_classes,), penalty)
+
+
+def _solve(rows: _Rows, penalties: Tensor, start: Solution | None, *, max_iter: int) -> Solution:
+    """Minimise mean loss plus half of each class's penalty (K,) times its squared weights."""
     features, num_classes = rows.features, rows.num_classes
     if start is None:
         start = (
@@ -137,8 +263,8 @@ def _solve(
     def closure() -> Tensor:
         solver.zero_grad()
         logits = functional.linear(features, weight, bias)
-        losses = functional.cross_entropy(logits, rows.targets, reduction="none")
-        loss = (losses * rows.weights).mean() + 0.5 * penalty * weight.square().sum()
+        shrinks = 0.5 * (penalties * weight.square().sum(1)).sum()
+        loss = rows.losses(logits).sum() + shrinks
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

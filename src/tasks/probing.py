@@ -62,6 +62,22 @@ def probe_features(
     }
 
 
+def single_labels(samples: Samples) -> Tensor:
+    """Answer with the class positions of inputs with one label each, (N,).
+
+    Raises:
+        InvalidValueError: They have several labels each.
+        NoDataError: They have none.
+    """
+    targets = targets_of(samples)
+    if targets.ndim != 1:
+        raise InvalidValueError(
+            "Features are measured on inputs with one label each, and these have several. Choose "
+            "one of the labels, or fine-tune on all of them and score that."
+        )
+    return targets
+
+
 def some_rows(targets: Tensor, most: int, *, seed: int) -> list[int]:
     """Draw rows of all classes in equal shares, at most so many, in their order."""
     if len(targets) <= most:
@@ -103,7 +119,7 @@ class Probing(pl.Callback):
         self._task, self._every = task, every
         self._parts: list[Samples] = []
         for part in (data.train, held):
-            rows = some_rows(targets_of(part), MOST_ROWS // 2, seed=data.seed)
+            rows = some_rows(single_labels(part), MOST_ROWS // 2, seed=data.seed)
             self._parts.append(Subset(part, rows))
         self._num_classes = len(data.classes)
 

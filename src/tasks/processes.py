@@ -7,6 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,8 @@ class Messenger(pl.Callback):
             "best_epoch": self._task.best_epoch,
             "precision": self._task.precision,
             "pretrained": self._task.backbone.pretrained,
+            "lr": self._task.plan.lr,
+            "settings": self._task.settings(),
         }
         self._path.write_text(json.dumps(said), encoding="utf-8")
 
@@ -142,48 +145,22 @@ class Messenger(pl.Callback):
         self._path.unlink()
         self._task.precision = said["precision"]
         self._task.backbone.pretrained = said["pretrained"]
+        self._task.plan = replace(self._task.plan, lr=said["lr"], finds_lr=False)
+        self._task.take_settings(said["settings"])
         return History(said["rows"], said["best_epoch"])
 
 
-def joint_batch(rows: Tensor) -> Tensor:
-    """Answer with the rows of all processes, in the order of the processes, on each of them.
-
-    A loss of the joint batch is then computed by every process alike. What flows back reaches the
-    own rows only, times the number of processes, because DDP averages gradients: together that is
-    the gradient of one process with the joint batch. Without several processes, rows pass through.
+class OwnChance(pl.Callback):
+    """Let every process draw dropout of its own: all were seeded alike, to build the same weights.
 
     Args:
-        rows: (B, ...); B may differ between processes.
+        seed: Of the run; one process alone goes on as it was seeded.
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return rows
-    if distributed.get_world_size() == 1:
-        return rows
-    joint: Tensor = _Joint.apply(rows)
-    return joint
 
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
 
-class _Joint(torch.autograd.Function):
-    """Gather rows with a gradient to the own ones."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # Any: torch's context
-        num_processes = distributed.get_world_size()
-        own = torch.tensor([len(rows)], device=rows.device)
-        counts = [torch.zeros_like(own) for _ in range(num_processes)]
-        distributed.all_gather(counts, own)
-        sizes = [int(count) for count in counts]
-        # Every process must bring as many rows, so short ones are filled up and cut again.
-        filled = rows.new_zeros(max(sizes), *rows.shape[1:])
-        filled[: len(rows)] = rows
-        every = [torch.empty_like(filled) for _ in range(num_processes)]
-        distributed.all_gather(every, filled)
-        rank = distributed.get_rank()
-        ctx.start, ctx.count, ctx.scale = sum(sizes[:rank]), len(rows), num_processes
-        return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (grad,) = grads
-        own: Tensor = grad[ctx.start : ctx.start + ctx.count] * ctx.scale
-        return own
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed again; a resumed run puts its own random states back after this."""
+        if trainer.world_size > 1:
+            torch.manual_seed(self._seed + trainer.global_rank)

@@ -94,6 +94,10 @@ class RangeTest(pl.Callback):
             task.backbone, task, lr=RATES[0], weight_decay=task.plan.training.weight_decay
         )
         optimizer = make_optimizer(groups)
+        # fp16 gradients are too small to be written down unless the loss is scaled up, as it will
+        # be in the run; a scaler that does nothing stands for every other precision.
+        scaled = trainer.precision == "16-mixed"
+        scaler = torch.amp.GradScaler(task.device.type, enabled=scaled)
         losses: list[float] = []
         for rate, batch in zip(RATES, _batches(trainer), strict=False):
             for group in optimizer.param_groups:
@@ -105,10 +109,12 @@ class RangeTest(pl.Callback):
             if _diverged(losses):
                 break
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.unscale_(optimizer)
             if trainer.gradient_clip_val:
                 torch.nn.utils.clip_grad_norm_(task.parameters(), float(trainer.gradient_clip_val))
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
         return losses
 
     def state_dict(self) -> dict[str, Any]:  # Any: plain values, for Lightning

@@ -164,16 +164,23 @@ class Predictions:
         if self.set_score is not None:
             sets = [row.labels_set for row in rows]
             columns["set"] = [None if one is None else list(one) for one in sets]
+        return self._with_classes(columns)
+
+    def _with_classes(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Put the probabilities of all classes behind columns, and errors behind these."""
         for position, name in enumerate(self.classes):
             # A class called like one of the columns keeps its name with a mark behind it.
             unique = f"{name} (class)" if name in (*columns, *_MORE_COLUMNS) else name
             columns[unique] = self.probabilities[:, position].tolist()
         if self.errors:
-            columns["error"] = [row.error for row in rows]
+            columns["error"] = [self.errors.get(position) for position in range(len(self))]
         return columns
 
+    def _lines(self) -> list[str]:
+        return [f"{row.input}: {_in_words(row)}" for row in self[:10]]
+
     def __repr__(self) -> str:
-        shown = [f"  {row.input}: {_in_words(row)}" for row in self[:10]]
+        shown = [f"  {line}" for line in self._lines()]
         more = [f"  ... {len(self) - 10:,} more"] if len(self) > 10 else []
         return "\n".join([f"Predictions of {len(self):,} inputs:", *shown, *more])
 

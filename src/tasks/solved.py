@@ -36,7 +36,7 @@ class SolvedTask(Task):
         context: Steps of context, where the user decided them.
     """
 
-    monitor: ClassVar[str] = "val/loss"
+    monitor: str = "val/loss"
     monitor_mode: ClassVar[Literal["max", "min"]] = "min"
     default_lr: ClassVar[tuple[float, float]] = (1e-3, 1e-3)
     data: SeriesData | None

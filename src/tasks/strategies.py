@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ..errors import InvalidValueError, unknown_name
+from ..errors import InvalidValueError, check_count, unknown_name
 from .contrastive import Contrastive
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class FreezeUnfreeze:
     epochs: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise InvalidValueError(f"epochs={self.epochs}: expected at least 1 frozen epoch.")
+        check_count("epochs", self.epochs)
 
     def __call__(self, epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
         """Answer 0 in the frozen epochs and 1 after them."""
@@ -94,8 +93,7 @@ class Lora:
     scale: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise InvalidValueError(f"rank={self.rank}: expected at least 1.")
+        check_count("rank", self.rank)
         if not self.scale > 0:
             raise InvalidValueError(f"scale={self.scale}: expected a positive number.")
 
@@ -139,11 +137,18 @@ def resolve(strategy: str | Strategy) -> Strategy:
 
     Raises:
         UnknownNameError: The name is not in `STRATEGIES`.
+        InvalidValueError: It is neither a name nor a function.
 
     Example:
         >>> resolve("layer_decay")(0, 5, 11, 12)
         0.75
     """
+    if isinstance(strategy, type) or not (isinstance(strategy, str) or callable(strategy)):
+        called = f" (a class: call it, {strategy.__name__}())" if isinstance(strategy, type) else ""
+        raise InvalidValueError(
+            f"strategy={strategy!r}{called}: expected a name ({', '.join(STRATEGIES)}) or a "
+            "function (epoch, num_epochs, block, num_blocks) -> multiplier."
+        )
     if not isinstance(strategy, str):
         return strategy
     if strategy not in STRATEGIES:

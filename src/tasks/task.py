@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from torchmetrics import MetricCollection
 
 from ..backbones import Backbone
 from ..data.module import BATCH_SIZE, Data
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, check_count
 from ..specs import Batch, DataSpec, InputSpec, Stage
 from .averaging import Averaging
 from .batch_trial import size_that_fits
@@ -29,7 +30,7 @@ from .lora import Adapters
 from .objectives import FollowUp, Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
-from .processes import Messenger, allow_frozen_blocks
+from .processes import Messenger, OwnChance, allow_frozen_blocks
 from .range_test import RangeTest
 from .record import Recorder
 from .results import History, Predictions
@@ -50,6 +51,7 @@ from .training import (
     Fit,
     Plan,
     Training,
+    check_trainer,
     count_epochs,
     fit_quietly,
     fit_with,
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mealkit")
 
 _MANY_EPOCHS = 1000
+
+_LEAST_SECONDS = 1e-3  # a limit that ends a run after its first batch
 
 CACHED_BATCH_SIZE = 512
 """Rows in a batch of cached features, when only the head trains and no size was asked for."""
@@ -83,7 +87,7 @@ class Task(pl.LightningModule):
         metrics: Computed on validation and test; updated with (output, target).
     """
 
-    monitor: ClassVar[str]
+    monitor: str
     """The validation metric that chooses the best epoch."""
 
     monitor_mode: ClassVar[Literal["max", "min"]] = "max"
@@ -246,8 +250,12 @@ class Task(pl.LightningModule):
         """
         self._stage_done = False
         pretrained = self.backbone.pretrained
-        if strategy is None:
-            strategy = FreezeUnfreeze() if pretrained else full
+        strategy = self.usual_strategy(None) if strategy is None else strategy
+        if training is not None and not isinstance(training, Training):
+            raise InvalidValueError(
+                f"training={training!r}: expected mealkit.tasks.Training(...), such as "
+                "Training(patience=3)."
+            )
         if isinstance(lr, str) and lr != "auto":
             raise InvalidValueError(f"lr={lr!r}: expected a positive number, 'auto' or None.")
         strategy = resolve(strategy)
@@ -261,6 +269,15 @@ class Task(pl.LightningModule):
             finds_lr=lr == "auto",
         )
         return self
+
+    def usual_strategy(self, data: Data | None) -> Strategy:
+        """Answer with the strategy where none is named.
+
+        Args:
+            data: What `finetune` trains on; None where a Trainer of the user's own brings them
+                later.
+        """
+        return FreezeUnfreeze() if self.backbone.pretrained else full
 
     @property
     def freezes_batch_norm(self) -> bool:
@@ -396,8 +413,8 @@ class Task(pl.LightningModule):
             epochs: How often every training row is seen; None for 5.
             strategy: Which part of the backbone trains when: ``full``, ``freeze``,
                 ``freeze_unfreeze``, ``gradual``, ``layer_decay``, ``lora``, ``contrastive``, or a
-                function. None for ``freeze_unfreeze`` with a pretrained backbone, ``full`` with an
-                untrained one.
+                function. None for `usual_strategy`: ``freeze_unfreeze`` with a pretrained backbone
+                (``freeze`` for few texts), ``full`` with an untrained one.
             lr: Peak learning rate; None for the task's `default_lr`: with a pretrained backbone
                 2e-4 for images (measured, see the page of results) and 1e-4 for texts (not tuned),
                 with an untrained one ten times that (not tuned). ``"auto"`` looks for it, in some
@@ -428,6 +445,7 @@ class Task(pl.LightningModule):
         """
         data = self._resolve_data(data)
         if trainer is not None:
+            check_trainer(trainer)
             settings, usual = training or Training(), Training()
             given = {
                 "epochs": epochs,
@@ -439,14 +457,16 @@ class Task(pl.LightningModule):
                 "clip_norm": None if settings.clip_norm == usual.clip_norm else True,
             }
             refuse_beside_trainer(given)
-        self.plan_training(strategy=strategy, lr=lr, training=training)
+        chosen = self.usual_strategy(data) if strategy is None else strategy
+        self.plan_training(strategy=chosen, lr=lr, training=training)
         recorder = Recorder()
         messenger = Messenger(self, recorder)
-        own: list[pl.Callback] = [recorder, messenger]
+        own: list[pl.Callback] = [recorder, messenger, OwnChance(self.plan.training.seed)]
         if precision is not None:
             resolve_precision(precision)  # which refuses a wrong one
             self.precision = precision
         asked = 5 if epochs is None else epochs
+        check_count("epochs", asked)
         num_epochs = asked if trainer is None else trainer.max_epochs or -1
         num_rows = self._num_rows(data, num_epochs, batch_size)
         begun = open_run(
@@ -504,15 +524,25 @@ class Task(pl.LightningModule):
             )
         # What the run behind the stage would refuse is refused before the stage moves any weight.
         data.train_weights()
-        if batch_size is not None and batch_size < 1:
-            raise InvalidValueError(f"batch_size={batch_size}: expected at least 1.")
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
         if self.plan.training.patience is not None and data.val is None:
             raise InvalidValueError(
                 "patience= needs a validation part. Give one with val=, or leave split= above 0."
             )
         if checkpoint is None:  # else its outcome is in the checkpoint
+            started = time.perf_counter()
             strategy.before(self, data)
+            self._count_time(time.perf_counter() - started)
         self._stage_done = True
+
+    def _count_time(self, seconds: float) -> None:
+        """Take what a stage took off the time limit of the run behind it."""
+        training = self.plan.training
+        if training.time_limit_seconds is not None:
+            left = max(training.time_limit_seconds - seconds, _LEAST_SECONDS)
+            training = replace(training, time_limit_seconds=left)
+            self.plan = replace(self.plan, training=training)
 
     def fit_stage(self, data: Data, *, objective: Objective, lr: float, epochs: int = 1) -> History:
         """Train every block on an objective of its own, beside or ahead of a run.
@@ -600,6 +630,11 @@ class Task(pl.LightningModule):
 
     def _resolve_data(self, data: Data | None) -> Data:
         data = self.data if data is None else data
+        if data is not None and not isinstance(data, Data):
+            raise InvalidValueError(
+                f"data={data!r}: expected a data module of mealkit, such as "
+                "mealkit.ImageData.from_folders(...)."
+            )
         if data is None or data.train is None:
             raise NoDataError(
                 "This task has no data to train on: saved tasks do not carry any. Pass them: "

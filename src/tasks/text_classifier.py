@@ -1,4 +1,4 @@
-"""TextClassifier: put one of several labels on a text."""
+"""TextClassifier: put one of several labels on a text, or any number of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone, create
 from ..data import TextData
+from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE, Data
 from ..data.sources import OnError
+from ..data.split import rows_per_class
 from ..data.text_inputs import labelled_texts, samples_of_texts
 from ..data.text_samples import TextSamples, examine_text
 from ..data.text_sources import Columns
@@ -23,6 +25,7 @@ from .classifier import Classifier, check_classes, check_untouched
 from .explain import Explanation, explain_text, token_table
 from .masked import MaskedLanguage
 from .results import Embeddings, Evaluation, History, Predictions
+from .strategies import Strategy, freeze
 
 _log = logging.getLogger("mealkit")
 
@@ -40,13 +43,14 @@ class Unchanged(nn.Module):
 
 
 class TextClassifier(Classifier):
-    """Put one of several labels on a text, or on a pair of texts.
+    """Put one of several labels on a text or on a pair of texts, or any number of them.
 
     Args:
         backbone: A name from ``mealkit.backbones.find(kind="text")``, any encoder of the Hugging
             Face hub by its id, a folder of one, a saved task or a task, or what
             `mealkit.backbones.create` made.
         classes: Names of the labels.
+        multi_label: Whether a text has any number of these labels, and not exactly one.
         pretrained: Whether the backbone starts from trained weights; None for yes where there are.
         weights: File or folder of weights for the backbone.
         max_length: Most tokens that the net sees of a text at once; None for the backbone's own.
@@ -68,11 +72,18 @@ class TextClassifier(Classifier):
 
     default_lr: ClassVar[tuple[float, float]] = (1e-4, 1e-3)
 
+    few_labels: ClassVar[int] = 64
+    """Training texts of a class (the median over classes) below which `finetune` leaves a
+    pretrained backbone frozen where no strategy is named. Few labels make a backbone forget more
+    than it learns: in the results of Tunstall et al. 2022 (arXiv:2209.11055) plain fine-tuning
+    passes what is solved on frozen features at about this many."""
+
     def __init__(
         self,
         backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
         *,
         classes: Sequence[str],
+        multi_label: bool = False,
         pretrained: bool | None = None,
         weights: str | Path | None = None,
         max_length: int | None = None,
@@ -80,7 +91,7 @@ class TextClassifier(Classifier):
         pooling: str | None = None,
         dropout: float = 0.0,
     ) -> None:
-        spec = TextDataSpec(classes=check_classes(classes))
+        spec = TextDataSpec(classes=check_classes(classes), multi_label=multi_label)
         seen = {"max_length": max_length, "long": long}
         changes = {name: value for name, value in seen.items() if value is not None}
         if isinstance(backbone, Backbone):
@@ -104,13 +115,28 @@ class TextClassifier(Classifier):
 
     # Sources.
 
+    def usual_strategy(self, data: Data | None) -> Strategy:
+        """Answer with ``freeze`` where labels are few, and say so; with the usual one elsewhere."""
+        targets = None if data is None or data.train is None else data.train.targets
+        if targets is None or not self.backbone.pretrained:
+            return super().usual_strategy(data)
+        typical = int(rows_per_class(targets, len(self.classes)).median())
+        if typical >= self.few_labels:
+            return super().usual_strategy(data)
+        _log.info(
+            f"{typical} training texts per class are few (below {self.few_labels}): the backbone "
+            "stays frozen and the head is solved. strategy='freeze_unfreeze' trains both."
+        )
+        return freeze
+
     @classmethod
     def from_csv(
         cls,
         path: str | Path,
         *,
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
         group: str | None = None,
@@ -131,6 +157,7 @@ class TextClassifier(Classifier):
             path,
             text=text,
             label=label,
+            label_delimiter=label_delimiter,
             val=val,
             test=test,
             group=group,
@@ -146,7 +173,8 @@ class TextClassifier(Classifier):
         path: str | Path,
         *,
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
         group: str | None = None,
@@ -167,6 +195,7 @@ class TextClassifier(Classifier):
             path,
             text=text,
             label=label,
+            label_delimiter=label_delimiter,
             val=val,
             test=test,
             group=group,
@@ -182,7 +211,8 @@ class TextClassifier(Classifier):
         path: str | Path,
         *,
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         val: str | Path | None = None,
         test: str | Path | None = None,
         group: str | None = None,
@@ -203,6 +233,7 @@ class TextClassifier(Classifier):
             path,
             text=text,
             label=label,
+            label_delimiter=label_delimiter,
             val=val,
             test=test,
             group=group,
@@ -218,7 +249,8 @@ class TextClassifier(Classifier):
         frame: Any,  # Any: a DataFrame of pandas or polars
         *,
         text: Columns,
-        label: str,
+        label: LabelColumns,
+        label_delimiter: str | None = None,
         val: Any = None,
         test: Any = None,
         group: str | None = None,
@@ -239,6 +271,7 @@ class TextClassifier(Classifier):
             frame,
             text=text,
             label=label,
+            label_delimiter=label_delimiter,
             val=val,
             test=test,
             group=group,
@@ -252,7 +285,7 @@ class TextClassifier(Classifier):
     def from_lists(
         cls,
         texts: Sequence[Any],  # Any: checked to be texts, or pairs of them
-        labels: Sequence[Any],  # Any: checked to be str or int
+        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
         *,
         val: tuple[Sequence[Any], Sequence[Any]] | None = None,
         test: tuple[Sequence[Any], Sequence[Any]] | None = None,
@@ -357,6 +390,7 @@ class TextClassifier(Classifier):
         task = cls(
             backbone,
             classes=data.classes,
+            multi_label=data.spec.multi_label,
             pretrained=pretrained,
             weights=weights,
             max_length=max_length,
@@ -387,7 +421,12 @@ class TextClassifier(Classifier):
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, TextData):
-            self.spec = replace(self._texts, text=data.spec.text, label=data.spec.label)
+            self.spec = replace(
+                self._texts,
+                text=data.spec.text,
+                label=data.spec.label,
+                label_delimiter=data.spec.label_delimiter,
+            )
 
     # Answers.
 
@@ -408,14 +447,15 @@ class TextClassifier(Classifier):
             text: The column of a table, or the two of pairs; None for the one trained on. With it,
                 a str is the path of a table.
             batch_size: Texts computed at a time.
-            abstain: Give no label where the most probable class is less probable than this.
+            abstain: Give no label where the most probable class is less probable than this. Not
+                where texts have any number of labels, like ``coverage``.
             coverage: Add the set of classes that holds the true one this often, on texts like those
                 of the validation part (split conformal prediction, Sadinle et al. 2019,
                 arXiv:1609.00451); needs `calibrate`.
 
         Returns:
             One row per input, in input order. Among several inputs, a missing or empty text gets an
-            error row.
+            error row. Where texts have any number of labels, `MultiLabelPredictions`.
 
         Raises:
             UnreadableError: The one input is empty.
@@ -482,7 +522,8 @@ class TextClassifier(Classifier):
         data: Any = None,  # Any: see Args
         *,
         text: Columns | None = None,
-        label: str | None = None,
+        label: LabelColumns | None = None,
+        label_delimiter: str | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Evaluation:
         """Score labelled texts that were not trained on.
@@ -492,7 +533,9 @@ class TextClassifier(Classifier):
                 `TextData`, of which the test part is scored, else the validation part. None for the
                 data this task was made from.
             text: The column of texts of a table, or the two of pairs; None for the one trained on.
-            label: Its column of labels; None for the one trained on.
+            label: Its column of labels, or its columns of 0 and 1; None for those trained on.
+            label_delimiter: What stands between the labels of one cell of the column that ``label``
+                names.
             batch_size: Texts computed at a time.
 
         Raises:
@@ -500,10 +543,12 @@ class TextClassifier(Classifier):
             ClassError: A label is none of the task's classes.
         """
         if data is None or isinstance(data, Data):
-            if text is not None or label is not None:
+            if text is not None or label is not None or label_delimiter is not None:
                 raise InvalidValueError("text= and label= name columns, and no table was given.")
             return self._evaluate(self._part_to_score(data), batch_size)
-        samples = labelled_texts(data, self._texts, text=text, label=label)
+        samples = labelled_texts(
+            data, self._texts, text=text, label=label, label_delimiter=label_delimiter
+        )
         return self._evaluate(samples, batch_size)
 
     def adapt(
@@ -558,7 +603,7 @@ class TextClassifier(Classifier):
 
         Args:
             text: A text, or a pair.
-            label: What to explain; None for the label that is predicted.
+            label: What to explain; None for the most probable one.
             steps: Points of the path that are computed, all in one batch. With more, the values add
                 up more exactly; the answer's ``error`` says how exactly.
 

@@ -95,7 +95,7 @@ def test_the_hub_is_asked_for_safetensors_and_nothing_that_runs(text_folder, mon
         asked.append((name, allow_patterns))
         return str(text_folder("distilbert"))
 
-    monkeypatch.setattr("mealkit.backbones.text_transformers.snapshot_download", download)
+    monkeypatch.setattr("mealkit.backbones.hub.snapshot_download", download)
     net = backbones.create("distilbert-base-uncased", TEXT)
     assert net.config["name"] == "distilbert/distilbert-base-uncased"
     assert [name for name, _ in asked] == ["distilbert/distilbert-base-uncased"] * 2

@@ -54,6 +54,37 @@ def test_data_without_classes_cannot_be_balanced() -> None:
             row_weights("weights", targets, CLASSES)
 
 
+SEVERAL = torch.tensor([[1, 1], [0, 1], [0, 1], [0, 0]], dtype=torch.uint8)
+
+
+def test_with_several_labels_rows_with_and_without_a_class_weigh_the_same_in_all() -> None:
+    weights = row_weights("weights", SEVERAL, CLASSES, multi_label=True)
+    third = 2 / 3
+    assert weights[:, 0].tolist() == pytest.approx([2, third, third, third])
+    assert weights[:, 1].tolist() == pytest.approx([third, third, third, 2])
+
+
+def test_with_several_labels_a_mapping_weighs_rows_that_have_the_class() -> None:
+    weights = row_weights({"rare": 5}, SEVERAL, CLASSES, multi_label=True)
+    assert weights[:, 0].tolist() == pytest.approx([2.5, 0.5, 0.5, 0.5])
+    assert weights[:, 1].tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("balance", "words"),
+    [
+        ("sampler", "drawn with all its labels.*Use balance='weights'"),
+        ("wieghts", "no balance 'wieghts'"),
+        ({"rara": 2.0}, "no class 'rara'"),
+    ],
+)
+def test_with_several_labels_what_cannot_be_meant_is_refused(balance, words: str) -> None:
+    with pytest.raises(InvalidValueError, match=words):
+        row_weights(balance, SEVERAL, CLASSES, multi_label=True)
+    with pytest.raises(InvalidValueError, match="one class per row"):
+        row_weights("weights", TARGETS, CLASSES, multi_label=True)
+
+
 def test_rows_are_drawn_as_often_as_they_weigh() -> None:
     drawn = draw_rows(torch.tensor([2, 0.5, 0.5, 1.0]), 40_000, seed=3, epoch=1)
     shares = torch.bincount(torch.tensor(drawn)) / 40_000

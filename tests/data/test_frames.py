@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import logging
 import sys
 import types
+from pathlib import Path
 
 import pandas
 import pytest
 
-from mealkit.data.frames import column, frame_kind, like
+from mealkit.data.frames import column, frame_kind, like, read_csv
 from mealkit.errors import DataError
 
 
@@ -69,3 +71,31 @@ def test_answers_come_in_kind(polars):
     answer = like("polars", {"a": [1]})
     assert isinstance(answer, FakePolarsFrame)
     assert answer["a"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "warned"),
+    [
+        # a quotation mark that stands for inches opens a text, and the next one closes it
+        (
+            [
+                "pay me,billing",
+                '"4 disk,login',
+                "open up,login",
+                'a 5" disk",billing',
+                "let me in,login",
+            ],
+            True,
+        ),
+        (['"one, two\nthree, four",billing', "open up,login"], False),
+        (['"asked:\nis it login, or not?",login', "open up,login"], False),
+    ],
+)
+def test_a_text_with_rows_in_it_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lines: list[str], warned: bool
+) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text("\n".join(["message,team", *lines]) + "\n")
+    with caplog.at_level(logging.WARNING, logger="mealkit"):
+        read_csv(path)
+    assert ("has a text with whole rows in it" in caplog.text) is warned

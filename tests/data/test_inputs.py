@@ -14,6 +14,7 @@ from mealkit import ImageSpec
 from mealkit.data import web
 from mealkit.data.inputs import labelled_from, samples_from
 from mealkit.errors import ClassError, DataError, InvalidValueError, NoDataError, UnreadableError
+from mealkit.specs import ImageDataSpec
 
 SPEC = ImageSpec(size=(8, 8), crop_pct=1.0)
 
@@ -150,14 +151,14 @@ def test_labelled_folders_keep_broken_files_and_the_order_of_the_classes(photos,
     (photos / "test" / "square" / "square00.jpg").write_bytes(b"")
     (photos / "test" / "loose.jpg").touch()
     classes = ("triangle", "star", "square", "circle")
-    samples = labelled_from(photos / "test", classes=classes)
+    samples = labelled_from(photos / "test", spec=ImageDataSpec(classes=classes))
     samples.prepare(SPEC)
     assert samples.targets.tolist() == [3] * 4 + [2] * 4 + [0] * 4
     assert samples.__getitems__(range(12))["failed"].tolist() == [4]
     assert samples.why(4) == "empty (0 bytes)"
     assert "loose.jpg: not in a class folder" in caplog.text
     with pytest.raises(ClassError, match=r"'triangle' \(4 times.*Known are 'circle', 'square'"):
-        labelled_from(photos / "test", classes=("circle", "square"))
+        labelled_from(photos / "test", spec=ImageDataSpec(classes=("circle", "square")))
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -195,3 +196,31 @@ def test_large_answers_and_silent_servers_are_given_up(server):
         web.Address(f"{server}/a.png").read(max_megabytes=1e-5)
     with pytest.raises(UnreadableError, match="cannot be reached"):
         web.Address("http://127.0.0.1:9/a.png").read(timeout_seconds=2)
+
+
+def test_labelled_tables_become_samples(photos, tmp_path):
+    paths = sorted((photos / "test").glob("*/*.jpg"))
+    kinds = [path.parent.name for path in paths]
+    frame = pandas.DataFrame({"path": map(str, paths), "kind": kinds})
+    spec = ImageDataSpec(classes=("triangle", "square", "circle"))
+    by_frame = labelled_from(frame, spec=spec, image="path", label="kind")
+    assert by_frame.targets.tolist() == [2] * 4 + [1] * 4 + [0] * 4
+    frame.to_csv(tmp_path / "test.csv", index=False)
+    by_csv = labelled_from(tmp_path / "test.csv", spec=spec, image="path", label="kind")
+    assert torch.equal(by_csv.targets, by_frame.targets)
+    numbered = frame.assign(kind=range(12))
+    spec = ImageDataSpec(classes=tuple(map(str, range(12))))
+    assert labelled_from(numbered, spec=spec, image="path", label="kind").targets[3] == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "columns", "words"),
+    [
+        ("test.csv", {}, "Name the columns of the table with image= and label="),
+        ("photos", {"image": "path", "label": "kind"}, "the source is no table"),
+        (5, {}, "Got int; expected a folder"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(source, columns, words):
+    with pytest.raises(InvalidValueError, match=words):
+        labelled_from(source, spec=ImageDataSpec(classes=("a", "b")), **columns)

@@ -5,7 +5,7 @@ import pandas
 import pytest
 import torch
 
-from mealkit.data.labels import Classes, plain_labels
+from mealkit.data.labels import Classes, in_words, is_multi_label, plain_labels
 from mealkit.errors import ClassError, DataError
 
 IDS = [f"{number}.jpg" for number in range(5)]
@@ -47,7 +47,7 @@ def test_integers_are_ordered_by_value_and_texts_naturally():
         (True, "True of type bool"),
         (1.0, "1.0 of type float"),
         (("a",), "type tuple"),
-        ([1], "not several"),
+        ([1], "type list, and row 0 has 'a', which is one label, not several"),
     ],
 )
 def test_what_is_no_label_is_refused(label, words):
@@ -101,3 +101,91 @@ def test_names_alone_accept_both_types():
 def test_one_class_is_too_few():
     with pytest.raises(ClassError, match=r"has 1 class: \['a'\].*at least two"):
         Classes.learn(["a", "a"])
+
+
+# Any number of labels per input.
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [["b", "a"], [], ["b"]],
+        [("a", "b"), (), ("b",)],
+        [{"a", "b"}, set(), frozenset("b")],
+        [np.array(["b", "a"]), np.array([]), ["b"]],
+        pandas.Series([["a", "b"], [], ["b"]]),
+    ],
+)
+def test_lists_of_labels_of_any_container_are_read(labels):
+    plain = plain_labels(labels, ids=IDS)
+    assert plain == [("a", "b"), (), ("b",)]
+    assert is_multi_label(plain)
+    assert not is_multi_label(plain_labels(["a", "b"], ids=IDS))
+
+
+def test_lists_of_integers_are_labels_and_ordered_by_value():
+    plain = plain_labels([torch.tensor([10, 9]), [], [np.int64(2)]], ids=IDS)
+    assert plain == [(9, 10), (), (2,)]
+    classes = Classes.learn(plain)
+    assert classes == Classes(("2", "9", "10"), integers=True, multi_label=True)
+
+
+def test_sets_of_labels_become_rows_of_zeros_and_ones():
+    classes = Classes.learn([("cat", "dog"), (), ("cow",)])
+    assert classes.names == ("cat", "cow", "dog")
+    targets = classes.encode([("dog",), (), ("cat", "cow")], part="train", ids=IDS[:3])
+    assert targets.tolist() == [[0, 0, 1], [0, 0, 0], [1, 1, 0]]
+    assert targets.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([["a"], "b"], r"Row 0 has the label \['a'\] of type list, and row 1 has 'b'"),
+        ([["a"], ["b", "a", "b"]], r"Row 1 has the label 'b' 2 times.*Name each label once"),
+        ([[0, 1, 1], [1, 0, 0]], "values of 0 and 1 per class, turn them into names"),
+        ([["a"], [None]], "Row 1 has the label None"),
+        ([["a"], [["b"]]], "Row 1 has the label .*type list"),
+        (np.eye(3), "array of 2 axes, which does not name its classes"),
+    ],
+)
+def test_lists_that_are_no_sets_of_labels_are_refused(labels, words):
+    with pytest.raises(ClassError, match=words):
+        plain_labels(labels, ids=IDS)
+
+
+def test_a_missing_list_is_not_an_empty_one():
+    with pytest.raises(DataError, match=r"1 of the rows have no label: row 1"):
+        plain_labels([["a"], None, []], ids=IDS)
+
+
+def test_sets_and_single_labels_do_not_mix_between_parts():
+    classes = Classes.learn([("a", "b"), ()])
+    with pytest.raises(ClassError, match="has lists of labels, and the val part has one label per"):
+        classes.encode(["a"], part="val", ids=IDS)
+    with pytest.raises(ClassError, match="has one label per input, and the val part has lists"):
+        Classes.learn(["a", "b"]).encode([("a",)], part="val", ids=IDS)
+
+
+def test_unseen_labels_within_sets_are_refused_with_count_and_example():
+    classes = Classes.learn([("cat", "dog"), ()])
+    with pytest.raises(ClassError, match=r"'cow' \(2 times, for example 1.jpg\)"):
+        classes.encode([(), ("cow", "cat"), ("cow",)], part="val", ids=IDS)
+
+
+@pytest.mark.parametrize("labels", [[("a",), ("a",)], [(), ()]])
+def test_fewer_than_two_classes_within_sets_are_refused(labels):
+    with pytest.raises(ClassError, match=r"has [01] class.*at least two"):
+        Classes.learn(labels)
+
+
+def test_named_classes_keep_their_order_and_must_occur():
+    assert Classes.learn([("a", "b"), ()], names=("b", "a")).names == ("b", "a")
+    with pytest.raises(ClassError, match=r"No training input has the label 'c': .*Leave it out"):
+        Classes.learn([("a", "b"), ()], names=("b", "a", "c"))
+
+
+def test_labels_are_written_for_people():
+    assert in_words(("a", "b")) == "'a', 'b'"
+    assert in_words(()) == "no label"
+    assert in_words("a") == "'a'"

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from mealkit.data import TextSamples
+from mealkit.data import TextSamples, text_samples
 from mealkit.data.text_samples import examine_text
 from mealkit.errors import InvalidValueError
 from mealkit.specs import ImageSpec, TextSpec
@@ -66,7 +66,7 @@ def test_windows_hold_every_word_and_say_whose_they_are(
     assert windows[0] == [2, 4, 5, 6, 7, 8, 4, 3]
     assert windows[1][1] == 4, "windows overlap by a quarter of the room, here one word"
     assert windows[-1][:4] == [2, 8, 8, 3]
-    assert samples.lengths.tolist() == [3, 8, 3]
+    assert samples.lengths.tolist() == [3, 3 * 8, 3], "every window is padded to the longest"
     assert "are read in windows" in caplog.text
 
 
@@ -116,13 +116,13 @@ def test_texts_are_tokenised_once_and_again_only_for_another_spec(
     words: TextSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    encode = TextSamples._encode
+    tokenise = text_samples.tokenise
 
-    def counted(self, spec):
+    def counted(*given):
         calls.append(1)
-        return encode(self, spec)
+        return tokenise(*given)
 
-    monkeypatch.setattr(TextSamples, "_encode", counted)
+    monkeypatch.setattr(text_samples, "tokenise", counted)
     samples = make(["a b"], words)
     samples.prepare(TextSpec(**{**vars(words)}))
     assert len(calls) == 1

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from mealkit import TextClassifier, TextData
+from mealkit import TextClassifier, TextData, Training
 from mealkit.errors import InvalidValueError, NoDataError
 from mealkit.tasks import Contrastive
 from mealkit.tasks.contrastive import ClassDraws
@@ -86,6 +86,10 @@ def test_single_rows_make_no_pairs() -> None:
         draws(torch.arange(5))
     with pytest.raises(InvalidValueError, match="at least 2 inputs of a class"):
         Contrastive(num_each=20)
+    with pytest.raises(InvalidValueError, match="lr=-1: expected a positive number"):
+        Contrastive(lr=-1)
+    with pytest.raises(InvalidValueError, match=r"num_steps=1\.5: expected a whole number"):
+        Contrastive(num_steps=1.5)
     with pytest.raises(InvalidValueError, match="num_steps=0"):
         Contrastive(num_steps=0)
 
@@ -132,3 +136,12 @@ def test_a_trainer_of_the_users_own_cannot_run_two_stages(data: TextData, bare_t
     task.plan_training(strategy="contrastive")
     with pytest.raises(InvalidValueError, match="trains in two stages"):
         bare_trainer(1).fit(task, datamodule=data)
+
+
+def test_both_stages_share_one_time_limit(data: TextData) -> None:
+    task = TextClassifier(NET, classes=data.classes)
+    limit = Training(time_limit_seconds=600)
+    task.finetune(data, epochs=1, strategy=Contrastive(num_steps=3), training=limit)
+    assert 0 < task.plan.training.time_limit_seconds < 600
+    with pytest.raises(InvalidValueError, match="time_limit_seconds=0"):
+        Training(time_limit_seconds=0)

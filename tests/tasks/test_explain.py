@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mealkit import TextClassifier
-from mealkit.data.text_samples import make_tokenizer
+from mealkit.data.text_tokens import make_tokenizer
 from mealkit.errors import InvalidValueError, UnknownNameError, UnreadableError
 from mealkit.tasks import Explanation
 

@@ -27,6 +27,7 @@ from mealkit.errors import (
     UnreadableError,
 )
 from mealkit.specs import ImageDataSpec, ImageSpec
+from mealkit.tasks import Lora
 from mealkit.tasks.classifier import Classifier
 from mealkit.tasks.training import resolve_precision
 
@@ -188,11 +189,29 @@ def test_lightning_resumes_from_its_own_checkpoint(
         ({"batch_size": 0}, "batch_size=0: expected at least 1"),
         ({"strategy": "frezee"}, "Did you mean 'freeze'"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
+        ({"epochs": 2.5}, "epochs=2.5: expected a whole number"),
+        ({"epochs": True}, "epochs=True: expected a whole number"),
+        ({"batch_size": "2"}, "batch_size='2': expected a number or 'auto'"),
+        ({"batch_size": 2.0}, "batch_size=2.0: expected a whole number"),
+        ({"lr": [1e-3]}, r"lr=\[0.001\]: expected a positive number"),
+        ({"strategy": Lora}, r"a class: call it, Lora\(\)"),
+        ({"strategy": 3}, "strategy=3: expected a name"),
+        ({"training": {"patience": 2}}, r"expected mealkit.tasks.Training"),
+        ({"trainer": "gpu"}, r"trainer= is a builtins.str: expected a pytorch_lightning.Trainer"),
+        ({"data": "photos"}, "data='photos': expected a data module of mealkit"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(make_task: Make, settings, words) -> None:
     with pytest.raises(InvalidValueError, match=words):
         make_task().finetune(**settings)
+
+
+def test_training_names_values_of_another_kind() -> None:
+    with pytest.raises(InvalidValueError, match=r"warmup='0.1': expected a number; seed=1.5"):
+        Training(warmup="0.1", seed=1.5)
+    with pytest.raises(InvalidValueError, match="patience=True: expected a whole number"):
+        Training(patience=True)
+    assert Training(ema=None, seed=np.int64(3)).seed == 3
 
 
 def test_training_lists_every_problem_at_once() -> None:

@@ -92,16 +92,22 @@ def test_weights_move_by_the_merge_alone_and_merging_changes_no_answer(data) -> 
     assert task.head[1].weight.abs().sum() > 0
 
 
-def test_a_saved_task_is_plain(data, tmp_path) -> None:
-    task = ImageClassifier(
-        "timm/vit_tiny_patch16_224", classes=data.classes, pretrained=False, size=32
-    )
+@pytest.mark.parametrize(
+    "name", ["timm/vit_tiny_patch16_224", "torchvision/mobilenet_v3_small", "clip", "siglip"]
+)
+def test_a_saved_task_is_plain_and_has_the_head(data, tmp_path, both_folder, name: str) -> None:
+    backbone = both_folder(name) if "/" not in name else name
+    task = ImageClassifier(backbone, classes=data.classes, pretrained=False, size=32)
+    names = set(task.state_dict())
     task.finetune(data, epochs=1, strategy=Lora(rank=2), lr=1e-3)
     task.save(tmp_path / "task")
     paths = list(data.test.ids)
     expected = task.predict(paths).probabilities
-    again = load(tmp_path / "task").predict(paths).probabilities
-    assert abs(again - expected).max() < 1e-6
+    loaded = load(tmp_path / "task")
+    assert set(loaded.state_dict()) == names
+    assert loaded.head[1].weight.any()
+    assert torch.equal(loaded.head[1].weight, task.head[1].weight)
+    assert abs(loaded.predict(paths).probabilities - expected).max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -109,14 +115,18 @@ def test_a_saved_task_is_plain(data, tmp_path) -> None:
     [
         "timm/vit_tiny_patch16_224",
         "timm/convnext_atto",
-        "transformers",
+        "vit",
+        "clip",
+        "siglip",
         pytest.param("torchvision/vit_b_16", marks=pytest.mark.slow),
         "torchvision/mobilenet_v3_small",
     ],
 )
-def test_merged_answers_equal_adapted_ones(name: str, tmp_path) -> None:
+def test_merged_answers_equal_adapted_ones(name: str, tmp_path, both_folder) -> None:
     size = 224 if name == "torchvision/vit_b_16" else 32
-    if name == "transformers":
+    if name in ("clip", "siglip"):
+        net = create(both_folder(name), options={"features": "shared"}).eval()
+    elif name == "vit":
         config = ViTConfig(
             hidden_size=16,
             num_hidden_layers=2,

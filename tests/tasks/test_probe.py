@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from mealkit.tasks.probe import PENALTIES, fit_probe
+from mealkit.tasks.probe import PENALTIES, fit_probe, fit_probes
 
 
 def blobs(num_rows: int, num_classes: int, num_features: int, noise: float, seed: int = 0):
@@ -81,3 +81,78 @@ def test_the_accuracy_that_chooses_the_penalty_is_weighted_too() -> None:
     weighted = fit_probe(features, targets, num_classes=2, weights=weights)
     assert plain.accuracy == pytest.approx(0.95, abs=0.01)
     assert weighted.accuracy == pytest.approx(0.5, abs=0.15)
+
+
+# Several classes at once, each by itself.
+
+
+def several(num_rows: int = 300, *, noise: float = 1.0, seed: int = 0):
+    """Draw features and which of three classes rows have: one often, one seldom, one by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(num_rows, 8, generator=generator)
+    noises = noise * torch.randn(num_rows, 2, generator=generator)
+    often = features[:, 0] + features[:, 1] + noises[:, 0] > 0
+    seldom = features[:, 2] + noises[:, 1] > 1.8
+    chance = torch.rand(num_rows, generator=generator) < 0.3
+    return features, torch.stack([often, seldom, chance], 1).to(torch.uint8)
+
+
+def oracle(features, targets, penalty: float, weights=None) -> np.ndarray:
+    scaled = StandardScaler().fit_transform(features.numpy())
+    model = LogisticRegression(C=1 / (penalty * len(targets)), max_iter=5000, tol=1e-10)
+    return model.fit(scaled, targets.numpy(), weights).predict_proba(scaled)[:, 1]
+
+
+def test_each_class_is_a_logistic_regression_of_its_own() -> None:
+    features, targets = several()
+    scaled = features * torch.logspace(-2, 2, 8) + 5  # scales that standardisation undoes
+    probes = fit_probes(scaled, targets)
+    ours = torch.sigmoid(scaled @ probes.weight.T + probes.bias)
+    for place in range(3):
+        theirs = oracle(features, targets[:, place], float(probes.penalties[place]))
+        assert np.abs(ours[:, place].numpy() - theirs).max() < 3e-3
+
+
+def test_each_class_has_the_penalty_of_its_lowest_held_out_loss() -> None:
+    features, targets = several(600, noise=0.3)
+    probes = fit_probes(features, targets)
+    often, _, chance = probes.penalties.tolist()
+    assert chance >= 0.3, "features say nothing of it"
+    assert often < 0.1
+    # One class by itself gets what it gets beside others.
+    alone = fit_probes(features, targets[:, [0, 0]])
+    assert alone.penalties.tolist() == pytest.approx([often, often])
+    beside = fit_probes(features, targets[:, :1].repeat(1, 3))
+    assert torch.allclose(beside.weight, alone.weight[:1].repeat(3, 1), atol=0.02)
+
+
+def test_weights_of_rows_and_classes_count_as_in_scikit_learn() -> None:
+    features, targets = several()
+    weights = torch.where(targets == 1, 4.0, 1.0)
+    weights[:, 0] = 1.0
+    weights = weights / weights.mean(0)
+    probes = fit_probes(features, targets, weights=weights)
+    ours = torch.sigmoid(features @ probes.weight.T + probes.bias)
+    for place in range(3):
+        theirs = oracle(
+            features, targets[:, place], float(probes.penalties[place]), weights[:, place].numpy()
+        )
+        assert np.abs(ours[:, place].numpy() - theirs).max() < 3e-3
+
+
+def test_the_loss_is_that_of_rows_that_were_held_out() -> None:
+    features, targets = several(600, seed=2)
+    loss = fit_probes(features, targets).loss
+    others, known = several(4000, seed=2)
+    probes = fit_probes(features, targets)
+    logits = others[600:] @ probes.weight.T + probes.bias
+    fresh = torch.nn.functional.binary_cross_entropy_with_logits(logits, known[600:].float())
+    assert loss == pytest.approx(float(fresh), rel=0.15)
+
+
+@pytest.mark.parametrize("num_rows", [2, 3, 5])
+def test_few_rows_of_several_classes_are_enough(num_rows: int) -> None:
+    features, positions = blobs(num_rows, 2, 4, noise=0.1)
+    targets = torch.nn.functional.one_hot(positions)
+    probes = fit_probes(features, targets)
+    assert (((features @ probes.weight.T + probes.bias) > 0) == targets.bool()).all()

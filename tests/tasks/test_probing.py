@@ -94,6 +94,10 @@ def test_what_cannot_be_probed_on_is_an_error() -> None:
     pre = make()
     with pytest.raises(InvalidValueError, match="probe_every=0"):
         pre.pretrain(epochs=1, probe=labelled(), probe_every=0)
+    several = labelled()
+    several.train._targets = torch.ones(len(several.train), 3)
+    with pytest.raises(InvalidValueError, match="with one label each, and these have several"):
+        pre.pretrain(epochs=1, probe=several)
     data = labelled()
     data.val = None
     with pytest.raises(NoDataError, match="have one part only"):

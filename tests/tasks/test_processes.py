@@ -15,7 +15,7 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from mealkit import ImageClassifier
 from mealkit.errors import InvalidValueError
 from mealkit.log import FallbackHandler
-from mealkit.tasks.processes import Messenger, allow_frozen_blocks, gather_predictions
+from mealkit.tasks.processes import Messenger, OwnChance, allow_frozen_blocks, gather_predictions
 from mealkit.tasks.record import Recorder
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
@@ -58,6 +58,18 @@ def test_all_weights_are_equal_on_both_and_those_of_one_process(both, strategy: 
     first, second = (found[strategy]["weights"] for found in both)
     assert apart(first, second) == 0
     assert apart(first, both[0][strategy]["alone"]) < 1e-5
+
+
+@pytest.mark.slow
+def test_several_labels_come_to_the_same_weights_metrics_and_thresholds(both) -> None:
+    first, second = (found["several"] for found in both)
+    assert apart(first["weights"], second["weights"]) == 0
+    assert apart(first["weights"], first["alone"]) < 1e-5
+    assert first["thresholds"] == second["thresholds"]
+    assert first["thresholds"] == pytest.approx(first["thresholds_alone"], abs=1e-5)
+    for row, expected in zip(first["rows"], first["rows_alone"], strict=True):
+        del row["seconds"], expected["seconds"]
+        assert row == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.slow
@@ -190,8 +202,11 @@ def test_a_messenger_speaks_for_another_process(make_task, tmp_path: Path) -> No
     messenger._home = -1  # as in a process that was forked
     messenger.on_fit_end(trainer, task)
     messenger._recorder.rows.clear()
+    rate = task.plan.lr
+    task.plan_training(lr="auto")  # as it still is where the test of rates was not run
     assert list(messenger.history().rows) == [{"epoch": 0, "train/loss": 0.5}]
     assert not messenger._path.exists()
+    assert (task.plan.lr, task.plan.finds_lr) == (rate, False)
 
 
 @pytest.mark.parametrize(
@@ -218,3 +233,18 @@ def test_of_several_processes_the_first_says_what_all_know(
     for level, text in ((logging.INFO, "known to all"), (logging.WARNING, "broken")):
         FallbackHandler().emit(logging.LogRecord("mealkit", level, "", 0, text, None, None))
     assert capsys.readouterr().err == printed
+
+
+def test_processes_draw_apart_and_one_alone_as_it_was_seeded() -> None:
+    def draw(world_size: int, rank: int) -> float:
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            trainer = types.SimpleNamespace(world_size=world_size, global_rank=rank)
+            OwnChance(5).on_fit_start(trainer, None)
+            return float(torch.rand(()))
+
+    assert draw(2, 0) != draw(2, 1)
+    assert draw(2, 1) == draw(2, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        assert draw(1, 0) == float(torch.rand(()))

@@ -163,3 +163,21 @@ def test_loaders_that_cannot_be_set_back_are_refused(make_task, data, bare_train
 def test_another_word_is_refused(make_task) -> None:
     with pytest.raises(InvalidValueError, match="lr='fast': expected a positive number, 'auto'"):
         make_task().finetune(epochs=1, lr="fast")
+
+
+@pytest.mark.gpu  # Lightning has no fp16 on CPUs
+def test_gradients_of_fp16_are_scaled_as_in_the_run(make_task, monkeypatch) -> None:
+    scaled: list[bool] = []
+
+    class Scaler(torch.amp.GradScaler):
+        def __init__(self, device: str, *, enabled: bool) -> None:
+            scaled.append(enabled)
+            super().__init__(device, enabled=enabled)
+
+    monkeypatch.setattr(torch.amp, "GradScaler", Scaler)
+    make_task().finetune(epochs=1, strategy="full", lr="auto", precision="32-true")
+    task = make_task()
+    task.finetune(epochs=1, strategy="full", lr="auto", precision="16-mixed")
+    assert scaled[0] is False
+    assert True in scaled[1:]
+    assert task.plan.lr in RATES

@@ -23,6 +23,7 @@ from mealkit.errors import (
     UnreadableError,
 )
 from mealkit.specs import TextDataSpec
+from mealkit.tasks.strategies import name_of
 
 NET = "mealkit_tiny_text"
 Tickets = list[tuple[str, str]]
@@ -318,3 +319,22 @@ def test_real_tickets_with_few_labels(shared: Path) -> None:
     )
     task.finetune(epochs=1, strategy="freeze")
     assert task.evaluate().metrics["accuracy"] > 0.80
+
+
+@pytest.mark.parametrize(("few", "expected"), [(64, "freeze"), (2, "freeze_unfreeze")])
+def test_few_labels_leave_the_backbone_frozen_and_it_is_said(
+    data: TextData, caplog: pytest.LogCaptureFixture, monkeypatch, few: int, expected: str
+) -> None:
+    monkeypatch.setattr(TextClassifier, "few_labels", few)
+    task = TextClassifier("mealkit_tiny_text", classes=data.classes)
+    with caplog.at_level(logging.INFO, logger="mealkit"):
+        task.finetune(data, epochs=2)
+    assert name_of(task.plan.strategy) == expected
+    said = [line for line in caplog.messages if "training texts per class are few" in line]
+    assert len(said) == (expected == "freeze")
+
+
+def test_an_untrained_backbone_trains_whatever_the_labels(data: TextData) -> None:
+    task = TextClassifier("mealkit_tiny_text", classes=data.classes, pretrained=False)
+    task.finetune(data, epochs=1)
+    assert name_of(task.plan.strategy) == "full"

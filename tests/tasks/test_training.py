@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 
 from mealkit import Training
-from mealkit.errors import UnknownNameError
-from mealkit.tasks.training import quiet_lightning, resolve_precision
+from mealkit.errors import InvalidValueError, UnknownNameError
+from mealkit.tasks.training import _refuse_launcher, quiet_lightning, resolve_precision
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,14 @@ def test_stopping_a_run_raises_what_the_user_did_and_keeps_the_best_weights(make
     assert task._best.epoch == 0
     assert task.head[1].weight.abs().sum() > 0
     assert not task.training
+
+
+def test_processes_that_know_nothing_of_each_other_are_refused(
+    make_task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InvalidValueError, match="torchrun has started 2 processes"):
+        make_task().finetune(epochs=1)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    _refuse_launcher()

@@ -14,7 +14,7 @@ from mealkit import SSLPretrainer
 from mealkit.backbones import create
 from mealkit.specs import ImageDataSpec
 from mealkit.tasks import DINO, MAE, MoCo
-from mealkit.tasks.processes import joint_batch
+from mealkit.tasks.joint import joint_batch
 
 NUM_ROWS = 12
 VIT = {"patch_size": 4, "embed_dim": 32, "depth": 1, "num_heads": 2}

@@ -44,11 +44,13 @@ class Stop(pl.Callback):
             raise RuntimeError("stopped")
 
 
-def make(batch_size: int) -> ImageClassifier:
+def make(batch_size: int, *, multi_label: bool = False) -> ImageClassifier:
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=NUM_TRAIN + NUM_VAL)
     images = rng.integers(0, 240, (NUM_TRAIN + NUM_VAL, 16, 16, 3), dtype=np.uint8)
     images[np.arange(len(images)), :, :, labels] += 12
+    if multi_label:  # the brighter channel, a second one by chance, or nothing
+        labels = [[own, (own + 1) % 3][: rng.integers(3)] for own in labels.tolist()]
     data = ImageData.from_arrays(
         images[:NUM_TRAIN], labels[:NUM_TRAIN], val=(images[NUM_TRAIN:], labels[NUM_TRAIN:])
     )
@@ -56,7 +58,7 @@ def make(batch_size: int) -> ImageClassifier:
     torch.manual_seed(0)
     backbone = create(Net(), ImageDataSpec(size=16))
     backbone.pretrained = True
-    task = ImageClassifier(backbone, classes=data.classes)
+    task = ImageClassifier(backbone, classes=data.classes, multi_label=multi_label)
     task.data, task.precision = data, "32-true"
     return task
 
@@ -93,6 +95,18 @@ def main(folder: Path) -> None:
             "forwards": task.backbone.net.num_forwards,
         }
     found["lines"] = lines.copy()
+
+    one, both = make(12, multi_label=True), make(6, multi_label=True)
+    one.data.balance = both.data.balance = "weights"
+    rows = one.finetune(epochs=3).rows
+    found["several"] = {
+        "rows": both.finetune(trainer=trainer()).rows,
+        "rows_alone": rows,
+        "weights": dict(both.state_dict()),
+        "alone": dict(one.state_dict()),
+        "thresholds": both.thresholds,
+        "thresholds_alone": one.thresholds,
+    }
 
     task = make(6)
     task.backbone.pretrained, task.data.val = False, None

@@ -1,0 +1,103 @@
+"""Few labels: the frozen probe, the contrastive strategy, and SetFit with as many texts encoded.
+
+Eight texts of each of the 77 classes of Banking77, three draws; the 3,080 test texts are scored
+once. mealkit's batches hold 32 texts, all of whose pairs count; SetFit's hold 16 pairs, which are
+32 texts, too. So an equal number of steps encodes as many texts.
+
+Run: python benchmarks/text_contrastive.py --peer-python other-env/bin/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from measuring import (
+    Result,
+    environment,
+    has_module,
+    make_parser,
+    mean_of,
+    median_of,
+    print_report,
+    read_options,
+    run_side,
+    write_json,
+)
+from tickets import draw, read_tickets
+
+BATCH_SIZE = 32
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[Result]]:
+    """Run every side on every draw, in turns."""
+    train = read_tickets(options.shared, "train", quick=options.quick)
+    test = read_tickets(options.shared, "test", quick=options.quick)
+    pairs = {"num_steps": options.steps, "batch_size": BATCH_SIZE}
+    sides: dict[str, tuple[str, Result]] = {
+        "mealkit freeze": ("mealkit_text", {"strategy": "freeze"}),
+        "mealkit contrastive": ("mealkit_text", {"strategy": "contrastive", "contrastive": pairs}),
+    }
+    if not options.no_peer and has_module(options.peer_python, "setfit"):
+        half = {"num_steps": options.steps, "batch_size": BATCH_SIZE // 2}
+        sides["SetFit"] = ("setfit_text", half)
+    runs: dict[str, list[Result]] = {side: [] for side in sides}
+    backbone = (
+        "mealkit_tiny_text" if options.quick else str(options.shared / "models/all-MiniLM-L6-v2")
+    )
+    for seed in options.seeds:
+        drawn = draw(train, num_each=options.shots, seed=seed)
+        for side, (script, own) in sides.items():
+            settings = {
+                "texts": drawn.texts,
+                "labels": drawn.labels,
+                "test_texts": test.texts,
+                "test_labels": test.labels,
+                "backbone": backbone,
+                "model": backbone,
+                "epochs": 1,
+                "lr": None,
+                "batch_size": None,
+                "split": 0,
+                "seed": seed,
+                "precision": options.precision,
+                **own,
+            }
+            python = {"python": options.peer_python} if script == "setfit_text" else {}
+            result = run_side(script, settings, file=folder / "settings.json", **python)
+            runs[side].append({"seed": seed, **result})
+    return runs
+
+
+def report(known: Result, runs: dict[str, list[Result]]) -> dict[str, Result]:
+    """Print the table, and answer with its numbers."""
+    rows, summary = [], {}
+    for side, results in runs.items():
+        accuracies = [f"{100 * result['accuracy']:.1f}" for result in results]
+        summary[side] = {
+            "accuracy": mean_of(results, "accuracy"),
+            "seconds": median_of(results, "seconds"),
+        }
+        mean = f"{100 * summary[side]['accuracy']:.2f}"
+        rows.append((side, mean, " / ".join(accuracies), f"{summary[side]['seconds']:.0f}"))
+    columns = ("side", "mean accuracy (%)", "draws", "median seconds")
+    print_report("Banking77 with few labels", known, columns, rows)
+    return summary
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measure, print, write."""
+    peer = not options.no_peer and has_module(options.peer_python, "setfit")
+    known = environment(options, peers=["setfit"] if peer else [])
+    with tempfile.TemporaryDirectory(prefix="mealkit-text-") as name:
+        runs = measure(Path(name), options)
+    results = {"environment": known, "runs": runs, "summary": report(known, runs)}
+    write_json(options.json, results)
+
+
+if __name__ == "__main__":
+    parser = make_parser(__doc__)
+    parser.add_argument("--shots", type=int, default=8, help="training texts of each class")
+    parser.add_argument("--steps", type=int, default=300, help="batches of the contrastive stage")
+    main(read_options(parser))
