@@ -328,6 +328,10 @@ class SSLPretrainer(Task):
         """Answer with False: the backbone trains from the first step."""
         return False
 
+    def usual_strategy(self, data: Data | None) -> Strategy:
+        """Train everything from the first step, also what was trained before."""
+        return full
+
     def plan_training(
         self,
         *,
