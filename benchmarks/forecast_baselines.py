@@ -1,4 +1,4 @@
-"""Ridge and the naive methods on ETTh1 and M4 Weekly, by three published protocols.
+"""Ridge, the default and the naive methods on ETTh1 and M4 Weekly, by three published protocols.
 
 First table, long horizons: ETTh1, first 14,400 rows, 12/4/4 months, channels standardised by the
 training part, context 512, ridge fitted to the training part alone; mean squared and absolute error
@@ -12,13 +12,16 @@ comparable.
 Third table, M4 Weekly: sMAPE, MASE (season 1) and OWA on the test part, which is looked at once. M4
 itself published 9.161 and 2.777 for Naive2.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/forecast_baselines.py
+The default (quality "fast") and quality "best" choose on validation windows only.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/forecast_baselines.py [--only long fev m4]
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +46,10 @@ def read_ett(options: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(values, columns=["HUFL", "OT"]).assign(date=dates)
 
 
-def measure_long(options: argparse.Namespace, horizon: int) -> Result:
-    """Score ridge on one horizon of the protocol for long horizons."""
+def measure_long(
+    options: argparse.Namespace, horizon: int, *, backbone: str = "ridge", context: int = 512
+) -> Result:
+    """Score a backbone on one horizon of the protocol for long horizons."""
     frame = read_ett(options)[:ETT_ROWS]
     held = 4 * MONTH if not options.quick else len(frame) // 5
     before = time.process_time()
@@ -53,10 +58,13 @@ def measure_long(options: argparse.Namespace, horizon: int) -> Result:
         horizon=horizon,
         val=held,
         test=held,
-        backbone="ridge",
-        context=512 if not options.quick else 48,
+        backbone=backbone,
+        context=context if not options.quick else 48,
     )
-    task.finetune(refit=False)
+    if task.net.trained and options.quick:
+        task.finetune(refit=False, epochs=1)
+    else:
+        task.finetune(refit=False)
     answer = task.evaluate(step=1)
     seconds = time.process_time() - before
     train = frame.drop(columns="date").to_numpy()[: len(frame) - 2 * held]
@@ -76,22 +84,39 @@ def measure_long(options: argparse.Namespace, horizon: int) -> Result:
     }
 
 
-def measure_fev(options: argparse.Namespace) -> Result:
-    """Score the default and the seasonal naive method on fev-bench's protocol."""
-    before = time.process_time()
+def measure_fev(options: argparse.Namespace) -> dict[str, Result]:
+    """Score ridge, the default and the seasonal naive method on fev-bench's protocol."""
     horizon, windows = (168, 20) if not options.quick else (24, 3)
-    task = Forecaster.from_data_frame(read_ett(options), horizon=horizon)
-    answer = task.backtest(windows=windows, step=horizon)
-    return {
-        "default": dict(answer.metrics),
-        "model": answer.model,
-        "seasonal-naive": dict(answer.naive),
-        "cpu_seconds": time.process_time() - before,
-    }
+    answers: dict[str, Result] = {}
+    for label, asked in _asked(options, {"ridge": {"backbone": "ridge"}}):
+        before, begun = time.process_time(), time.perf_counter()
+        task = Forecaster.from_data_frame(read_ett(options), horizon=horizon, **asked)
+        answer = task.backtest(windows=windows, step=horizon)
+        answers[label] = {
+            **answer.metrics,
+            "model": answer.model,
+            "cpu_seconds": time.process_time() - before,
+            "seconds": time.perf_counter() - begun,
+        }
+        answers["seasonal-naive"] = {
+            **answer.naive, "model": "seasonal-naive", "cpu_seconds": 0.0, "seconds": 0.0
+        }  # fmt: skip
+    return answers
 
 
-def measure_m4(options: argparse.Namespace) -> dict[str, Result]:
-    """Score some methods on M4 Weekly."""
+def _asked(
+    options: argparse.Namespace, named: dict[str, dict[str, str]]
+) -> list[tuple[str, dict[str, str]]]:
+    """List what is measured: models by name, and what is chosen at each quality."""
+    asked = getattr(options, "qualities", ())  # other benchmarks ask for names alone
+    qualities = {f"quality {quality}": {"quality": quality} for quality in asked}
+    return list((named | qualities).items())
+
+
+def measure_m4(
+    options: argparse.Namespace, names: Sequence[str] = ("naive2", "theta", "ridge")
+) -> dict[str, Result]:
+    """Score some methods on M4 Weekly, ``naive2`` first, and what is chosen at each quality."""
     if options.quick:
         rng = np.random.default_rng(0)
         walks = 100 + rng.normal(size=(8, 200)).cumsum(1)
@@ -105,16 +130,23 @@ def measure_m4(options: argparse.Namespace) -> dict[str, Result]:
         [np.abs(np.diff(data.table.series(number))).mean() for number in range(len(data.table))]
     )
     answers: dict[str, Result] = {}
-    for name in ("naive2", "theta", "ridge", None):
-        before = time.process_time()
-        task = Forecaster.from_data(data, backbone=name)
-        task.finetune()
+    named = {name: {"backbone": name} for name in names}
+    for label, asked in _asked(options, named):
+        before, begun = time.process_time(), time.perf_counter()
+        task = Forecaster.from_data(data, **asked)
+        if task.net.trained and options.quick:
+            task.finetune(epochs=1)
+        else:
+            task.finetune()
         mean = task.predict().mean
-        seconds = time.process_time() - before
+        spent = {
+            "model": task.model,
+            "cpu_seconds": time.process_time() - before,
+            "seconds": time.perf_counter() - begun,
+        }
         smape = float((200 * np.abs(test - mean) / (np.abs(test) + np.abs(mean))).mean())
         mase = float((np.abs(test - mean).mean(1) / scale).mean())
-        label = name or f"default ({task.model})"
-        answers[label] = {"smape": smape, "mase": mase, "cpu_seconds": seconds}
+        answers[label] = {"smape": smape, "mase": mase, **spent}
     base = answers["naive2"]
     for values in answers.values():
         values["owa"] = (values["smape"] / base["smape"] + values["mase"] / base["mase"]) / 2
@@ -124,6 +156,14 @@ def measure_m4(options: argparse.Namespace) -> dict[str, Result]:
 def main(options: argparse.Namespace) -> None:
     """Measure, print, write."""
     known = environment(options)
+    runs: dict[str, Result] = {}
+    for name in options.only:
+        runs[name] = REPORTS[name](options, known)
+    write_json(options.json, {"environment": known, "runs": runs})
+
+
+def report_long(options: argparse.Namespace, known: Result) -> Result:
+    """Measure and print the table of long horizons."""
     horizons = [24] if options.quick else options.horizons
     long = {str(horizon): measure_long(options, horizon) for horizon in horizons}
     rows = [
@@ -138,27 +178,47 @@ def main(options: argparse.Namespace) -> None:
     ]
     columns = ("horizon", "ridge MSE / MAE", "seasonal naive", "in 80 % / 95 % (%)", "CPU s")
     print_report("ETTh1, long horizons, context 512", known, columns, rows)
+    return long
+
+
+def report_fev(options: argparse.Namespace, known: Result) -> Result:
+    """Measure and print fev-bench's task."""
     fev = measure_fev(options)
     names = ("mase", "sql", "wql", "coverage_80", "coverage_95")
     rows = [
-        (fev["model"] if side == "default" else side, *(f"{fev[side][name]:.4f}" for name in names))
-        for side in ("default", "seasonal-naive")
+        (
+            label,
+            run["model"],
+            *(f"{run[name]:.4f}" for name in names),
+            f"{run['cpu_seconds']:.0f}",
+            f"{run['seconds']:.0f}",
+        )
+        for label, run in fev.items()
     ]
-    print_report("ETTh1, fev-bench's ETT_1H", known, ("model", *names), rows)
+    columns = ("asked", "model", *names, "CPU s", "seconds")
+    print_report("ETTh1, fev-bench's ETT_1H", known, columns, rows)
+    return fev
+
+
+def report_m4(options: argparse.Namespace, known: Result) -> Result:
+    """Measure and print M4 Weekly."""
     m4 = measure_m4(options)
     rows = [
         (
-            name,
-            f"{r['smape']:.3f}",
-            f"{r['mase']:.3f}",
-            f"{r['owa']:.3f}",
-            f"{r['cpu_seconds']:.1f}",
+            label,
+            run["model"],
+            *(f"{run[name]:.3f}" for name in ("smape", "mase", "owa")),
+            f"{run['cpu_seconds']:.0f}",
+            f"{run['seconds']:.0f}",
         )
-        for name, r in m4.items()
+        for label, run in m4.items()
     ]
-    print_report("M4 Weekly", known, ("model", "sMAPE", "MASE", "OWA", "CPU s"), rows)
-    runs = {"long": long, "fev": fev, "m4": m4}
-    write_json(options.json, {"environment": known, "runs": runs})
+    columns = ("asked", "model", "sMAPE", "MASE", "OWA", "CPU s", "seconds")
+    print_report("M4 Weekly", known, columns, rows)
+    return m4
+
+
+REPORTS = {"long": report_long, "fev": report_fev, "m4": report_m4}
 
 
 def check_data(shared: Path) -> None:
@@ -171,6 +231,10 @@ def check_data(shared: Path) -> None:
 if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--horizons", type=int, nargs="+", default=[96, 192, 336, 720])
+    parser.add_argument("--only", nargs="+", choices=list(REPORTS), default=list(REPORTS))
+    parser.add_argument(
+        "--qualities", nargs="*", choices=["fast", "best"], default=["fast", "best"]
+    )
     given = read_options(parser)
     if not given.quick:
         check_data(given.shared)

@@ -37,43 +37,10 @@ from measuring import (
     run_side,
     write_json,
 )
-from PIL import Image
-from sklearn.datasets import load_sample_images
+from photos import write_photos
 
-# Positions of the crops' centres, as shares of width and height.
-CENTRES = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.3, 0.7), (0.7, 0.7))
 CLEAR = 0.1
 """Probability between the first and the second class above which a label is no close call."""
-
-
-def write_photos(folder: Path, *, count: int, seed: int, shrink: int, sort: bool) -> None:
-    """Write crops of the sample photos as JPEG files.
-
-    Args:
-        folder: To write into.
-        count: Number of files.
-        seed: Decides the crops.
-        shrink: Files are 500x375 over this.
-        sort: Whether each class has a folder of its own.
-    """
-    rng = np.random.default_rng(seed)
-    photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
-    for number in range(count):
-        label = number % (len(photos) * len(CENTRES))
-        photo = photos[label // len(CENTRES)]
-        across, down = CENTRES[label % len(CENTRES)]
-        width = photo.width * rng.uniform(0.4, 0.55)
-        height = width * rng.uniform(0.7, 0.8)
-        left = np.clip(across * photo.width + rng.normal(0, 15) - width / 2, 0, photo.width - width)
-        top = np.clip(
-            down * photo.height + rng.normal(0, 15) - height / 2, 0, photo.height - height
-        )
-        size = rng.integers((450, 340), (551, 411)) // shrink
-        box = (left, top, left + width, top + height)
-        image = photo.resize((int(size[0]), int(size[1])), Image.Resampling.BICUBIC, box=box)
-        parent = folder / f"class{label}" if sort else folder
-        parent.mkdir(parents=True, exist_ok=True)
-        image.save(parent / f"class{label}-{number:04d}.jpg", quality=90)
 
 
 def agreement(one: Result, other: Result, *, clear: float = 0.0) -> tuple[float, int]:

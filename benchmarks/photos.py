@@ -1,4 +1,4 @@
-"""The pictures that are trained on: the CIFAR-10 subset as files, or a few drawn ones."""
+"""The pictures of the benchmarks: the CIFAR-10 subset, a few drawn ones, crops of real photos."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+# Positions of the crops' centres, as shares of width and height.
+CENTRES = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.3, 0.7), (0.7, 0.7))
 
 
 @contextmanager
@@ -65,3 +68,35 @@ def _draw(folder: Path, unlabelled: bool) -> None:
         for number in range(32):
             pixels = rng.integers(0, 220, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "unlabelled" / f"{number}.jpg")
+
+
+def write_photos(folder: Path, *, count: int, seed: int, shrink: int, sort: bool) -> None:
+    """Write crops of the sample photos as JPEG files.
+
+    Args:
+        folder: To write into.
+        count: Number of files.
+        seed: Decides the crops.
+        shrink: Files are 500x375 over this.
+        sort: Whether each class has a folder of its own.
+    """
+    from sklearn.datasets import load_sample_images  # here: the other pictures need no sklearn
+
+    rng = np.random.default_rng(seed)
+    photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    for number in range(count):
+        label = number % (len(photos) * len(CENTRES))
+        photo = photos[label // len(CENTRES)]
+        across, down = CENTRES[label % len(CENTRES)]
+        width = photo.width * rng.uniform(0.4, 0.55)
+        height = width * rng.uniform(0.7, 0.8)
+        left = np.clip(across * photo.width + rng.normal(0, 15) - width / 2, 0, photo.width - width)
+        top = np.clip(
+            down * photo.height + rng.normal(0, 15) - height / 2, 0, photo.height - height
+        )
+        size = rng.integers((450, 340), (551, 411)) // shrink
+        box = (left, top, left + width, top + height)
+        image = photo.resize((int(size[0]), int(size[1])), Image.Resampling.BICUBIC, box=box)
+        parent = folder / f"class{label}" if sort else folder
+        parent.mkdir(parents=True, exist_ok=True)
+        image.save(parent / f"class{label}-{number:04d}.jpg", quality=90)

@@ -11,7 +11,7 @@ from .errors import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .tasks import Evaluation, Forecasts, History
+    from .tasks import Anomalies, Evaluation, Forecasts, History
     from .tasks.evaluation import Array
 
 
@@ -148,4 +148,32 @@ def plot_forecasts(forecasts: Forecasts, names: list[str]) -> Figure:
             axes.plot(ahead, forecasts.naive[row], **style, label="seasonal naive")
         axes.set_title(name)
     panels[0].legend(loc="upper left", fontsize="small")
+    return figure
+
+
+def plot_anomalies(anomalies: Anomalies, name: str) -> Figure:
+    """Draw a series, the interval that was forecast for each value, and what lies outside."""
+    frame = anomalies.to_frame()
+    mine = [place for place, series in enumerate(anomalies.series) if series == name]
+    columns = ("time", "value", "expected", "low", "high")
+    times, values, expected, low, high = (
+        [list(frame[column])[place] for place in mine] for column in columns
+    )
+    figure = _figure(9, 3.2)
+    axes = figure.subplots()
+    label = f"{anomalies.level:g} % interval"
+    axes.fill_between(times, low, high, color="tab:blue", alpha=0.2, linewidth=0, label=label)
+    axes.plot(times, expected, color="tab:blue", linewidth=1, label="expected")
+    axes.plot(times, values, color="black", linewidth=1, label="value")
+    outside = [place for place, row in enumerate(mine) if anomalies.flags[row]]
+    axes.plot(
+        [times[place] for place in outside],
+        [values[place] for place in outside],
+        "o",
+        color="tab:red",
+        markersize=4,
+        label="outside",
+    )
+    axes.set_title(name)
+    axes.legend(loc="upper left", fontsize="small")
     return figure

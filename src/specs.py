@@ -12,7 +12,7 @@ task is JSON and tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -35,6 +35,10 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "ham
 CropMode = Literal["center", "squash", "border"]
 CropOffset = Literal["even", "down"]
 LongTexts = Literal["cut", "chunk"]
+CovariateKind = Literal["static", "past", "future"]
+
+COVARIATES: tuple[CovariateKind, ...] = ("static", "past", "future")
+"""What may be known beside a series: of it as a whole, up to now, or ahead of time as well."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -187,7 +191,64 @@ class TextSpec(InputSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesSpec(InputSpec):
+class Covariate:
+    """A number that is known beside a series, and how it is centred and scaled for nets.
+
+    A column of texts becomes one number per text in it: 1 where it stands, 0 elsewhere.
+
+    Args:
+        column: Of the table.
+        category: The text that it is 1 for; None where the column holds numbers.
+        center: Its mean over what is learnt from; in batches it is taken off.
+        spread: Its standard deviation there, by which batches are divided.
+
+    Example:
+        >>> Covariate(column="kind", category="kiosk").name
+        'kind=kiosk'
+    """
+
+    column: str
+    category: str | None = None
+    center: float = 0.0
+    spread: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What tells it apart from the others of a table."""
+        return self.column if self.category is None else f"{self.column}={self.category}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CovariateSpec(_Spec):
+    """The covariates of a spec for series, in the order in which batches hold them."""
+
+    static: tuple[Covariate, ...] = ()
+    past: tuple[Covariate, ...] = ()
+    future: tuple[Covariate, ...] = ()
+
+    @property
+    def covariates(self) -> dict[CovariateKind, tuple[Covariate, ...]]:
+        """The covariates of each kind of which there are any."""
+        all_kinds = dict(zip(COVARIATES, (self.static, self.past, self.future), strict=True))
+        return {kind: several for kind, several in all_kinds.items() if several}
+
+    def replace_covariates(self, covariates: Mapping[CovariateKind, tuple[Covariate, ...]]) -> Self:
+        """Answer with a copy that has these covariates and no others."""
+        static, past, future = (covariates.get(kind, ()) for kind in COVARIATES)
+        return replace(self, static=static, past=past, future=future)
+
+    @classmethod
+    def _from_values(cls, values: Mapping[str, Any]) -> Self:
+        read: dict[str, Any] = {
+            kind: tuple(c if isinstance(c, Covariate) else Covariate(**c) for c in values[kind])
+            for kind in COVARIATES
+            if kind in values
+        }
+        return super()._from_values({**values, **read})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSpec(_CovariateSpec, InputSpec):
     """What of a series a backbone wants to see before it forecasts.
 
     Args:
@@ -196,6 +257,9 @@ class SeriesSpec(InputSpec):
         horizon_steps: How many steps the net was built to forecast at once.
         scaled: Whether values come centred and scaled by series (float32), or as they are
             (float64), for methods to which zero means something.
+        static: Covariates of series as a whole that it uses, S of them.
+        past: Covariates that it uses as far as the series are known, P of them.
+        future: Covariates that it uses and that are known over the horizon as well, D of them.
 
     Raises:
         InvalidValueError: A value that no window can have.
@@ -207,6 +271,10 @@ class SeriesSpec(InputSpec):
     scaled: bool = True
 
     def __post_init__(self) -> None:
+        if self.covariates and not self.context_steps:
+            raise InvalidValueError(
+                "Covariates come in windows: expected context_steps of at least 1 beside them."
+            )
         if self.context_steps < 0:
             raise InvalidValueError(f"context_steps={self.context_steps}: expected at least 0.")
         if self.horizon_steps < 1:
@@ -293,7 +361,7 @@ class TextDataSpec(DataSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesDataSpec(DataSpec):
+class SeriesDataSpec(_CovariateSpec, DataSpec):
     """What a net for series needs to know before it is built, and a saved one of its tables.
 
     Args:
@@ -306,6 +374,9 @@ class SeriesDataSpec(DataSpec):
         time: The column of times; None where rows follow each other.
         target: The columns to forecast.
         series: The column that tells series apart; None for none.
+        static: Covariates of series as a whole: what kind of shop it is.
+        past: Covariates that are known up to the last value only: the weather that was measured.
+        future: Covariates that are known ahead of time, too: the price, whether it is a holiday.
     """
 
     kind: ClassVar[Kind] = "series"

@@ -121,13 +121,39 @@ def test_predict_agrees_with_a_plain_loop_at_fp32(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_decode_compares_pixels_and_counts_cpu_seconds(tmp_path: Path) -> None:
+    results, _ = run_quickly("image_decode.py", tmp_path)
+    summary, runs = results["summary"], results["runs"]
+    assert set(summary) == {"mealkit", "torchvision, tensor", "torchvision, PIL"}
+    assert all(run["num_images"] == 24 for side in runs.values() for run in side)
+    assert all(values["most_levels_apart"] <= 1 for values in summary.values())
+    (ours,), (theirs,) = runs["mealkit"], runs["torchvision, PIL"]
+    ratio = theirs["cpu_seconds"] / ours["cpu_seconds"]
+    assert summary["torchvision, PIL"]["mealkit_times_as_fast"] == pytest.approx(ratio)
+    # Both normalise alike: the sums of a pixel of each picture agree to a level each.
+    assert abs(ours["checksum"] - theirs["checksum"]) <= 24 * 3 / 255 / 0.224
+
+
+@pytest.mark.slow
+def test_views_are_compared_with_pictures_as_they_are(tmp_path: Path) -> None:
+    results, _ = run_quickly("image_views.py", tmp_path)
+    summary = results["summary"]["4"]
+    assert set(summary) >= {"none", "light, 1 views", "light, 16 views"}
+    assert summary["none"]["gain"] == 0
+    for name, values in summary.items():
+        gain = values["accuracy"] - summary["none"]["accuracy"]
+        assert values["gain"] == pytest.approx(gain), name
+
+
+@pytest.mark.slow
 def test_forecasts_are_measured_by_three_protocols(tmp_path: Path) -> None:
     results, _ = run_quickly("forecast_baselines.py", tmp_path)
     runs = results["runs"]
     (long,) = runs["long"].values()
     assert long["num_windows"] == 1_200 // 5 - 24 + 1
     assert 0 < long["mse"] < long["naive_mse"]
-    assert runs["fev"]["default"]["mase"] < runs["fev"]["seasonal-naive"]["mase"]
+    assert runs["fev"]["ridge"]["mase"] < runs["fev"]["seasonal-naive"]["mase"]
+    assert {"quality fast", "quality best"} <= runs["fev"].keys() & runs["m4"].keys()
     assert runs["m4"]["naive2"]["owa"] == pytest.approx(1)
 
 
@@ -143,6 +169,15 @@ def test_learning_without_labels_is_scored_before_and_after(tmp_path: Path) -> N
             assert 0 <= run[when]["knn"] <= 1
             assert 0 <= run[when]["linear"] <= 1
         assert f"| {method} |" in report
+
+
+@pytest.mark.slow
+def test_nets_are_measured_by_two_protocols(tmp_path: Path) -> None:
+    results, _ = run_quickly("forecast_nets.py", tmp_path, "--nets", "resmlp")
+    runs = results["runs"]
+    assert set(runs["long"]) == {"nlinear, 24", "dlinear, 24"}
+    assert all(0 < run["mse"] < run["naive_mse"] for run in runs["long"].values())
+    assert set(runs["m4"]) == {"naive2", "resmlp"}
 
 
 def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> None:

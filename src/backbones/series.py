@@ -7,15 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import BackboneError, InvalidValueError
-from ..specs import InputSpec, SeriesDataSpec, SeriesSpec
+from ..specs import Covariate, CovariateKind, InputSpec, SeriesDataSpec, SeriesSpec
+from .registered import take_module
 from .registry import PROVIDERS, BackboneInfo, Request
+from .series_attention import ITransformer
 from .series_base import SeriesBackbone
 from .series_baselines import Drift, Naive, Naive2, SeasonalNaive, Theta
+from .series_chronos import ChronosSource
+from .series_ensemble import NAME as ENSEMBLE
+from .series_ensemble import rebuild_ensemble
+from .series_linear import DLinear, NLinear
+from .series_mixers import TiDE, TSMixer
+from .series_mlp import ResMLP
+from .series_net import WINDOW, WindowNet, build_net, check_fits, options_of, wrap_module
+from .series_recurrent import DeepAR
 from .series_ridge import Ridge
-from .weights import Weights
+from .series_stacks import NBeats, NHiTS
+from .series_transformers import TransformersSeriesSource
+from .weights import Weights, load
 
 Config = Mapping[str, Any]  # Any: plain JSON values
 
@@ -47,6 +60,18 @@ _TABLE = {
     "ridge": _Entry(Ridge, "window"),
 }
 
+_NETS: dict[str, type[WindowNet]] = {
+    "nlinear": NLinear,
+    "dlinear": DLinear,
+    "resmlp": ResMLP,
+    "nbeats": NBeats,
+    "nhits": NHiTS,
+    "tide": TiDE,
+    "tsmixer": TSMixer,
+    "itransformer": ITransformer,
+    "deepar": DeepAR,
+}
+
 
 def default_context(data: SeriesDataSpec) -> int:
     """Choose how many steps of context a window has.
@@ -62,28 +87,51 @@ def default_context(data: SeriesDataSpec) -> int:
     )
 
 
+Library = ChronosSource | TransformersSeriesSource
+_SOURCES: tuple[Library, ...] = (ChronosSource(), TransformersSeriesSource())
+_LIBRARIES = {source.prefix: source for source in _SOURCES}
+"""Where nets come from that are not ours, by the ``source`` of their configs."""
+
+
+def covariates_of(name: str) -> frozenset[CovariateKind]:
+    """Answer with the kinds of covariates that a backbone can use."""
+    if name in _NETS:
+        return _NETS[name].covariates
+    return _TABLE[name].build.covariates if name in _TABLE else frozenset()
+
+
+def _library(name: str) -> Library | None:
+    return next((source for source in _LIBRARIES.values() if source.has(name)), None)
+
+
 class SeriesProvider:
-    """The backbones for series that come with mealkit."""
+    """The backbones for series that come with mealkit, and modules of the user's."""
 
     def names(self) -> list[str]:
         """List every name."""
-        return list(_TABLE)
+        others = [name for source in _LIBRARIES.values() for name in source.names()]
+        return [*_TABLE, *_NETS, *others]
 
     def near(self, name: str) -> Iterable[str]:
         """List the names among which a misspelt one is looked for."""
-        return _TABLE
+        return self.names()
 
     def has(self, name: str) -> bool:
         """Say whether there is a backbone of this name."""
-        return name in _TABLE
+        return name in _TABLE or name in _NETS or _library(name) is not None
 
     def has_weights(self, name: str) -> bool:
-        """Say whether there are pretrained weights; there are none."""
-        return False
+        """Say whether there are pretrained weights: of some nets of other libraries."""
+        library = _library(name)
+        return library is not None and library.has_weights(name)
 
     def describe(self, name: str) -> BackboneInfo:
         """Tell about a backbone, as it is built for one step ahead."""
-        net = self.from_name(name, Request(data=SeriesDataSpec(horizon_steps=1)))
+        library = _library(name)
+        if library is not None:
+            return library.describe(name)
+        with torch.random.fork_rng(devices=[]):
+            net = self.from_name(name, Request(data=SeriesDataSpec(horizon_steps=1)))
         return BackboneInfo(
             name=name,
             kind="series",
@@ -96,66 +144,143 @@ class SeriesProvider:
         )
 
     def from_name(self, name: str, request: Request) -> SeriesBackbone:
-        """Build a backbone for data; ``preprocessing`` may change ``context_steps``."""
+        """Build a backbone for data, with the covariates that it can use.
+
+        ``preprocessing`` may change ``context_steps``.
+        """
         data = _series(request)
-        if request.weights is not None or request.pretrained:
+        library = _library(name)
+        if library is not None:
+            spec = _window(data, request.preprocessing, frozenset())
+            return library.from_name(name, request, spec.context_steps)
+        if request.pretrained or (request.weights is not None and name not in _NETS):
             raise BackboneError(
                 f"{name!r} has no pretrained weights: it learns from your series in finetune."
             )
+        config: dict[str, Any] = {"name": name, "season": data.season}  # Any: plain JSON values
+        if name in _NETS:
+            config["options"] = options_of(_NETS[name], request.options, name)
+            spec = _window(data, request.preprocessing, _NETS[name].covariates)
+            net = build_net(_NETS[name], spec=spec, config=config)
+            return net if request.weights is None else _load(net, request.weights)
         if request.options:
             raise BackboneError(f"{name!r} takes no options, got {dict(request.options)}.")
         entry = _TABLE[name]
-        steps = {"one": 1, "season": data.season, "all": 0, "window": default_context(data)}
+        usable = entry.build.covariates
+        if entry.context == "window":
+            spec = _window(data, request.preprocessing, usable)
+            return entry.build(input_spec=spec, config=config)
+        if request.preprocessing:
+            raise BackboneError(
+                f"{name!r} cannot be built with {dict(request.preprocessing)}: only the "
+                "context_steps of a method that sees windows ('ridge') can be changed."
+            )
+        steps = {"one": 1, "season": data.season, "all": 0}
         spec = SeriesSpec(
             context_steps=steps[entry.context],
             horizon_steps=data.horizon_steps,
             scaled=entry.scaled,
-        )
-        if request.preprocessing:
-            if entry.context != "window" or set(request.preprocessing) != {"context_steps"}:
-                raise BackboneError(
-                    f"{name!r} cannot be built with {dict(request.preprocessing)}: only the "
-                    "context_steps of a method that sees windows ('ridge') can be changed."
-                )
-            spec = spec.replace(request.preprocessing)
-            if spec.context_steps < 1:
-                raise InvalidValueError("context_steps=0: expected at least 1 step of context.")
-        return entry.build(input_spec=spec, config={"name": name, "season": data.season})
+        ).replace_covariates(_used(data, usable))
+        return entry.build(input_spec=spec, config=config)
 
     def from_folder(self, folder: Path, request: Request) -> SeriesBackbone:
-        """Refuse: no library writes folders of these."""
+        """Build the net that a folder of another library describes."""
+        _window(_series(request), request.preprocessing, frozenset())
+        for source in _LIBRARIES.values():
+            if source.owns(folder):
+                return source.from_folder(folder, request)
         raise BackboneError(
-            f"{str(folder)!r} is no backbone for series. Known are {', '.join(_TABLE)}; a saved "
-            "task is read by mealkit.load."
+            f"{str(folder)!r} is no backbone for series: expected a saved task, or a config.json "
+            f"with a model_type beside weights. Names are {', '.join(self.names())}."
         )
 
     def from_module(self, module: nn.Module, request: Request) -> SeriesBackbone:
-        """Refuse: only solved methods and baselines exist so far."""
-        raise BackboneError(
-            f"A module ({type(module).__name__}) cannot be a backbone for series: those that are "
-            f"trained step by step are not supported. Known are {', '.join(_TABLE)}."
-        )
+        """Make a backbone of a module from windows (B, L) to forecasts (B, horizon)."""
+        data = _series(request)
+        spec = _window(data, request.preprocessing, frozenset())
+        config = {**take_module(module, request), "season": data.season, "options": dict(WINDOW)}
+        trained = bool(request.pretrained or request.weights is not None)
+        return wrap_module(module, spec=spec, config=config, pretrained=trained)
 
     def from_config(
         self, config: Config, input_spec: InputSpec, weights: Weights | None, request: Request
     ) -> SeriesBackbone:
-        """Refuse: what was learnt fits the horizon it was learnt for, and is solved in seconds."""
-        raise BackboneError(
-            f"A saved {config['name']!r} cannot be the backbone of another task. Load the whole "
-            f"task with mealkit.load, or name the backbone: {config['name']!r}."
-        )
+        """Build a recorded net with what it learnt; what was solved is solved again in seconds."""
+        if config["name"] not in _NETS and config.get("source") not in _LIBRARIES:
+            raise BackboneError(
+                f"A saved {config['name']!r} cannot be the backbone of another task. Load the "
+                f"whole task with mealkit.load, or name the backbone: {config['name']!r}."
+            )
+        if request.preprocessing or request.options:
+            raise BackboneError(
+                f"A saved {config['name']!r} stays as it was built. Leave preprocessing and "
+                "options out, or name the backbone to train a new one."
+            )
+        net = self.rebuild(config, input_spec, pretrained=weights is not None)
+        check_fits(net.input_spec, _series(request), f"The saved {config['name']!r}")
+        return net if weights is None else _load(net, weights)
 
     def rebuild(self, config: Config, input_spec: InputSpec, *, pretrained: bool) -> SeriesBackbone:
         """Build a recorded backbone exactly."""
         if not isinstance(input_spec, SeriesSpec):
             raise InvalidValueError(f"Backbones for series need a SeriesSpec, got {input_spec}.")
-        return _TABLE[config["name"]].build(input_spec=input_spec, config=config)
+        name = config["name"]
+        if config.get("source") in _LIBRARIES:
+            library = _LIBRARIES[config["source"]]
+            return library.build(config, input_spec, None, pretrained=pretrained)
+        if name is None:
+            raise BackboneError(
+                f"This backbone is a module of yours, {config['module']}, which cannot be built "
+                "from its name. Pass the module: mealkit.load(folder, backbone=YourModule())."
+            )
+        if name == ENSEMBLE:
+            members = [
+                self.rebuild(each["config"], InputSpec.from_json(each["input"]), pretrained=True)
+                for each in config["members"]
+            ]
+            return rebuild_ensemble(config, members)
+        if name in _NETS:
+            return build_net(_NETS[name], spec=input_spec, config=config, pretrained=pretrained)
+        return _TABLE[name].build(input_spec=input_spec, config=config)
 
 
 def _series(request: Request) -> SeriesDataSpec:
     if not isinstance(request.data, SeriesDataSpec):
         raise InvalidValueError(f"Backbones for series need a SeriesDataSpec, got {request.data}.")
     return request.data
+
+
+def _used(
+    data: SeriesDataSpec, usable: frozenset[CovariateKind]
+) -> dict[CovariateKind, tuple[Covariate, ...]]:
+    return {kind: several for kind, several in data.covariates.items() if kind in usable}
+
+
+def _window(
+    data: SeriesDataSpec,
+    preprocessing: Mapping[str, object] | None,
+    usable: frozenset[CovariateKind],
+) -> SeriesSpec:
+    """Say what a method that sees windows wants to see."""
+    spec = SeriesSpec(
+        context_steps=default_context(data),
+        horizon_steps=data.horizon_steps,
+    ).replace_covariates(_used(data, usable))
+    spec = spec.replace(preprocessing or {})
+    if spec.context_steps < 1:
+        raise InvalidValueError("context_steps=0: expected at least 1 step of context.")
+    if spec.horizon_steps != data.horizon_steps or not spec.scaled:
+        raise BackboneError(
+            f"preprocessing={dict(preprocessing or {})}: of what a backbone for series sees, only "
+            "the context_steps can be changed."
+        )
+    return spec
+
+
+def _load(net: SeriesBackbone, weights: Weights) -> SeriesBackbone:
+    load(net.get_submodule("net"), weights)
+    net.pretrained = True
+    return net
 
 
 PROVIDERS["series"] = SeriesProvider()

@@ -13,6 +13,9 @@ from .series import SeriesData
 from .series_samples import SeriesSamples
 from .series_table import SeriesTable
 from .series_time import Frequency
+from .stream_loader import StreamLoader
+from .stream_samples import StreamSamples
+from .streams import Stream
 from .text_samples import TextSamples
 from .texts import TextData
 from .unlabelled import UnlabelledImages
@@ -33,6 +36,9 @@ __all__ = [
     "SeriesData",
     "SeriesSamples",
     "SeriesTable",
+    "Stream",
+    "StreamLoader",
+    "StreamSamples",
     "Subset",
     "TextData",
     "TextSamples",

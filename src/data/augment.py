@@ -17,6 +17,8 @@ from .chance import chance
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..specs import Batch
+
 
 @runtime_checkable
 class Augmentation(Protocol):
@@ -68,6 +70,29 @@ def _shifted(size: int, draws: Tensor) -> Tensor:
     positions = positions.abs()
     last = size - 1
     return last - (last - positions).abs()
+
+
+def change_pictures(change: Augmentation, batch: Batch, *, seed: int, epoch: int) -> Batch:
+    """Answer with a batch whose pictures an augmentation has changed.
+
+    Raises:
+        InvalidValueError: It answered with something else than such pictures.
+    """
+    before = batch["image"]
+    images = change(before, seed=seed, epoch=epoch, index=batch["index"])
+    if _kind(images) != _kind(before):
+        raise InvalidValueError(
+            f"The augmentation {getattr(change, '__name__', change)!r} answered with "
+            f"{_kind(images)} and was given {_kind(before)}: expected pictures of the same shape "
+            "and type."
+        )
+    return {**batch, "image": images}
+
+
+def _kind(images: object) -> str:
+    if not isinstance(images, torch.Tensor):
+        return type(images).__name__
+    return f"{str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape)}"
 
 
 def views(images: Tensor) -> list[Tensor]:

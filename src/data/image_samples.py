@@ -14,6 +14,7 @@ from ..specs import ImageSpec
 from .arrays import array_to_image, with_channels
 from .check import in_threads
 from .decode import MODES, read_bytes, read_image
+from .identity import identify_pictures
 from .preprocess import Preprocess
 from .web import Address
 
@@ -105,7 +106,8 @@ class ImageSamples:
                 f"{self._ids[indices[0]]}: {loaded[0]}. Is their disk still there?"
             )
         index = torch.tensor([indices[place] for place in good], dtype=torch.int64)
-        batch = {"image": self._stack([loaded[place] for place in good]), "index": index}
+        stack = stack_pictures([loaded[place] for place in good], preprocess.spec)
+        batch = {"image": stack, "index": index}
         if self._targets is not None:
             batch["target"] = self._targets[index]
         if len(good) < len(indices):
@@ -118,6 +120,10 @@ class ImageSamples:
             return self._reasons[index]
         result = load(self._images[index], self._prepared())
         return result if isinstance(result, str) else "could not be read at first, and then could"
+
+    def identity(self) -> str | None:
+        """Answer with a digest of all pictures; None where some cannot be told from others."""
+        return identify_pictures(self._images)
 
     def _remember(self, indices: Sequence[int], loaded: Sequence[Tensor | str]) -> list[int]:
         pairs = zip(indices, loaded, strict=True)
@@ -133,14 +139,14 @@ class ImageSamples:
             )
         return self._preprocess
 
-    def _stack(self, images: Sequence[Any]) -> Tensor:
-        """Make one batch; floats win over uint8."""
-        if not images:
-            spec = self._prepared().spec
-            return torch.empty((0, spec.in_chans, *spec.size), dtype=torch.uint8)
-        if len({image.dtype for image in images}) > 1:
-            images = [image / 255 if image.dtype == torch.uint8 else image for image in images]
-        return torch.stack(list(images))
+
+def stack_pictures(images: Sequence[Any], spec: ImageSpec) -> Tensor:  # Any: tensors
+    """Make one batch of pictures of one size, (B, C, H, W); floats win over uint8."""
+    if not images:
+        return torch.empty((0, spec.in_chans, *spec.size), dtype=torch.uint8)
+    if len({image.dtype for image in images}) > 1:
+        images = [image / 255 if image.dtype == torch.uint8 else image for image in images]
+    return torch.stack(list(images))
 
 
 def load(image: Any, preprocess: Preprocess) -> Tensor | str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
+from ..errors import InvalidValueError
 from ..specs import ImageDataSpec
 from . import sources
 from .arrays import array_to_image
-from .augment import Augmentation, light, resolve
+from .augment import Augmentation, change_pictures, light, resolve
 from .check import examine, same_content
 from .image_samples import ImageSamples
 from .label_columns import check_delimiter
 from .mixing import Mix, mix_pictures
-from .module import Data
-from .parts import Form, build_parts
+from .module import Data, Views
+from .parts import Form, build_parts, build_scored
+from .report import Report
+from .stream_samples import StreamSamples, open_streams
+from .streams import as_stream, refuse_for_streams
 
 if TYPE_CHECKING:
     from ..specs import Batch
@@ -51,6 +55,13 @@ class ImageData(Data):
 
     None is "light", except while the backbone is frozen: it then sees every picture once, as it
     is. Said in so many words, an augmentation also holds for frozen epochs, which take longer.
+    """
+
+    n_views: int | None = None
+    """How many augmented versions of each training picture a frozen backbone sees, once each.
+
+    It needs an augmentation with a name or of yours. The head learns from all versions, each as a
+    share of its picture. With None, frozen epochs of an augmentation run the backbone each time.
     """
 
     mix: Mix | None = None
@@ -262,10 +273,11 @@ class ImageData(Data):
     @classmethod
     def from_dataset(
         cls,
-        train: Any,  # Any: a torch Dataset, or one of Hugging Face
+        train: Any,  # Any: a torch Dataset, one of Hugging Face, or a Stream
         *,
         image: str = "image",
         label: str = "label",
+        classes: Sequence[str] | None = None,
         val: Any = None,
         test: Any = None,
         split: float = 0.2,
@@ -273,30 +285,77 @@ class ImageData(Data):
         group: str | None = None,
         on_error: OnError = "skip",
     ) -> Self:
-        """Take a torch Dataset of (image, label) or of dicts, or a Hugging Face dataset.
+        """Take a torch Dataset of (image, label) or dicts, a Hugging Face dataset, or a `Stream`.
 
         Args:
-            train: Dataset with a length, to train on. Give no transforms: pictures are resized as
-                the backbone wants them, and their pixels must be uint8 or floats in [0, 1].
-            image: Column of pictures; tuples have them first.
+            train: Dataset to train on. Give no transforms: pictures are resized as the backbone
+                wants them, and their pixels must be uint8 or floats in [0, 1]. An iterable dataset
+                is read as a `Stream` whose length it knows.
+            image: Column of pictures; tuples have them first. In streams of tar files, their
+                ending: "jpg", or "jpg;png" for either.
             label: Column of labels; tuples have them second. The class names that the dataset
-                knows are used.
-            val: Dataset of the same form.
-            test: Dataset of the same form.
+                knows are used. In streams of tar files, an ending: "cls" for positions, "txt" for
+                names.
+            classes: Names of the classes, where train is a stream that does not know them.
+            val: Dataset of the same form, or a stream.
+            test: Dataset of the same form, or a stream.
             split: See the class, like all below.
             seed: Decides the split, the order and the augmentation.
             group: Column of groups; tuples have them third.
             on_error: What happens to pictures that cannot be read: "skip" or "raise".
 
         Raises:
-            DataError: The dataset is a stream, or lacks a column.
+            DataError: The dataset lacks a column; or it is a stream, and nobody knows its length,
+                or what validates it.
         """
-        parts = ((train, group), (val, None), (test, None))
+        columns = {"image": image, "label": label}
+        given = dict(zip(cls._names, (train, val, test), strict=True))
+        streams = {
+            name: stream for name, part in given.items() if (stream := as_stream(part)) is not None
+        }
         tables = [
-            None if part is None else sources.from_dataset(part, image=image, label=label, group=by)
-            for part, by in parts
+            None
+            if part is None or name in streams
+            else sources.from_dataset(part, **columns, group=group if name == "train" else None)
+            for name, part in given.items()
         ]
-        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        if "train" in streams:
+            refuse_for_streams(group=group, split=split if val is None else 0)
+            opened = open_streams(streams, **columns, classes=classes, on_error=on_error)
+            return cls._from_stream(opened, tables, seed=seed, on_error=on_error)
+        if classes is not None:
+            raise InvalidValueError(
+                "classes= beside a dataset with a length, which is read for them: leave it out."
+            )
+        data = cls._from_tables(
+            tables, split=0 if "val" in streams else split, seed=seed, on_error=on_error
+        )
+        opened = open_streams(streams, **columns, classes=data.classes, on_error=on_error)
+        data.val, data.test = opened.get("val", data.val), opened.get("test", data.test)
+        return data
+
+    @classmethod
+    def _from_stream(
+        cls,
+        streams: Mapping[str, StreamSamples],
+        tables: Sequence[Table | None],
+        *,
+        seed: int,
+        on_error: str,
+    ) -> Self:
+        """Put together a stream to train on and parts of any kind to score."""
+        train, report = streams["train"], Report()
+        given = dict(zip(cls._names, tables, strict=True))
+        scored = build_scored(PICTURES, given, train.classes, report=report, on_error=on_error)
+        parts = {**scored, **streams}
+        return cls(
+            spec=_spec(train.classes, [train.first_image]),
+            train=train,
+            val=parts.get("val"),
+            test=parts.get("test"),
+            report=report,
+            seed=seed,
+        )
 
     @classmethod
     def _from_tables(
@@ -319,16 +378,47 @@ class ImageData(Data):
         """Change the pictures of a training batch, as a pure function of (seed, epoch, index)."""
         change = light if self.augment is None else resolve(self.augment)
         if change is not None:
-            images = change(batch["image"], seed=self.seed, epoch=epoch, index=batch["index"])
-            batch = {**batch, "image": images}
+            batch = change_pictures(change, batch, seed=self.seed, epoch=epoch)
         if self.mix is None:
             return batch
         return mix_pictures(batch, self.mix, seed=self.seed, epoch=epoch)
 
     @property
+    def views(self) -> Views | None:
+        """The `n_views` versions of training pictures: those of as many epochs, the first ones.
+
+        Raises:
+            InvalidValueError: There is no augmentation, the number cannot be meant, or pictures are
+                a stream.
+        """
+        if self.n_views is None:
+            return None
+        if isinstance(self.train, StreamSamples):
+            raise InvalidValueError(
+                f"n_views={self.n_views} with a stream, whose features are not kept. Leave it at "
+                "None."
+            )
+        change = None if self.augment is None else resolve(self.augment)
+        if not isinstance(self.n_views, int) or self.n_views < 1:
+            raise InvalidValueError(f"n_views={self.n_views!r}: expected a number from 1, or None.")
+        if change is None:
+            raise InvalidValueError(
+                f"n_views={self.n_views} with augment={self.augment!r}: nothing tells the views "
+                "apart. Name an augmentation (data.augment = 'light'), or leave n_views at None."
+            )
+        name = f"{self.augment} {self.seed}" if isinstance(self.augment, str) else None
+
+        def make(batch: Batch, number: int) -> Batch:
+            return change_pictures(change, batch, seed=self.seed, epoch=number)
+
+        return Views(self.n_views, make, name)
+
+    @property
     def caches(self) -> bool:
-        """Whether a frozen backbone may be run once per picture."""
-        return self.augment is None or resolve(self.augment) is None
+        """Whether a frozen backbone may be run once per picture, or per view of it."""
+        if self.views is not None:
+            return True
+        return super().caches and (self.augment is None or resolve(self.augment) is None)
 
     @property
     def mixes(self) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import pytorch_lightning as pl
@@ -13,14 +13,19 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from ..errors import InvalidValueError, NoDataError, UnreadableError, check_count
+from ..specs import Batch
+from .ahead import read_ahead
 from .balance import Balance, draw_rows, row_weights
 from .report import Report
 from .samples import Fetch, Samples
+from .stream_loader import StreamLoader
+from .stream_samples import StreamSamples
+from .streams import Order
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..specs import Batch, DataSpec, InputSpec
+    from ..specs import DataSpec, InputSpec
 
 BATCH_SIZE = 32
 """Rows in a batch when nobody says otherwise."""
@@ -177,7 +182,7 @@ class Loader(DataLoader["Batch"]):
                 self._position = position
                 # A sampler of whole batches counts them itself.
                 self.sampler.start = position * (self.batch_size or 1)
-        for batch in self._ahead(super().__iter__()):
+        for batch in self._batches():
             self._position += 1
             readable = self._without_failed(batch)
             if len(readable["index"]):  # the loss of no rows would be NaN
@@ -185,15 +190,14 @@ class Loader(DataLoader["Batch"]):
             else:
                 self._refuse_to_pass_over()
 
-    def _ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        if self.num_workers or self.fetch.cached:
-            yield from batches
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="mealkit-loader") as pool:
-            future = pool.submit(next, batches, None)
-            while (batch := future.result()) is not None:
-                future = pool.submit(next, batches, None)
-                yield batch
+    def _batches(self) -> Iterator[Batch]:
+        if not self.fetch.cached:
+            batches = super().__iter__()
+            return batches if self.num_workers or self.fetch.is_quick else read_ahead(batches)
+        # Features lie in memory, or are mapped into it: workers would only copy them.
+        whole = self.batch_sampler is None  # then the sampler deals out whole batches
+        positions: Iterable[list[int]] = self.sampler if whole else self.batch_sampler  # type: ignore[assignment]
+        return map(self.fetch.__getitems__, positions)
 
     def _without_failed(self, batch: Batch) -> Batch:
         failed = batch.pop("failed", None)
@@ -224,6 +228,21 @@ class Loader(DataLoader["Batch"]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on behind the batches that were handed out before the state was taken."""
         self._resume = (state["epoch"], state["position"])
+
+
+@dataclass(frozen=True)
+class Views:
+    """Versions of each training input over which a frozen backbone is run, once each.
+
+    Args:
+        count: How many.
+        make: Makes the version of a number, from 0 on, of a batch on the device.
+        name: Tells these versions from others; None where nobody can.
+    """
+
+    count: int
+    make: Callable[[Batch, int], Batch]
+    name: str | None
 
 
 class Data(pl.LightningDataModule):
@@ -296,33 +315,47 @@ class Data(pl.LightningDataModule):
         other.trainer, other._ready = None, False
         return other
 
-    def train_dataloader(self) -> Loader:
+    @property
+    def usual_batch_size(self) -> int:
+        """Rows in a training batch where nobody says otherwise."""
+        return BATCH_SIZE
+
+    def train_dataloader(self) -> Loader | StreamLoader:
         """Batches of the training part, in an order decided by (seed, epoch)."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> Loader | list[Loader]:
+    def val_dataloader(self) -> Loader | StreamLoader | list[Loader]:
         """Batches of the validation part; an empty list where there is none."""
         return self._loader("val") if self.val is not None else []
 
-    def test_dataloader(self) -> Loader:
+    def test_dataloader(self) -> Loader | StreamLoader:
         """Batches of the test part."""
         return self._loader("test")
 
     def loader(
         self, samples: Samples, *, batch_size: int | None = None, shuffle: bool = False
-    ) -> Loader:
+    ) -> Loader | StreamLoader:
         """Build a loader over samples that were prepared.
 
         Raises:
             InvalidValueError: The batch size is below 1.
         """
         chosen = self.batch_size if batch_size is None else batch_size
-        size = BATCH_SIZE if chosen is None else chosen
+        size = self.usual_batch_size if chosen is None else chosen
         check_count("batch_size", size)
-        num_processes, _ = self.processes
+        num_processes, rank = self.processes
         if shuffle:
             size = _no_single_row(math.ceil(len(samples) / num_processes), size)
         weights = self.train_weights() if samples is self.train and shuffle else None
+        if isinstance(samples, StreamSamples):
+            order = Order(shuffle, seed=self.seed, num_processes=num_processes, rank=rank)
+            return StreamLoader(
+                samples,
+                batch_size=size,
+                order=order,
+                num_workers=self.num_workers,
+                report=self.report,
+            )
         draws = self.balance == "sampler"
         drawn = weights if draws else None
         batches = self._whole_batches(samples) if shuffle and samples is self.train else None
@@ -358,7 +391,7 @@ class Data(pl.LightningDataModule):
         """Answer with what deals out whole training batches; None for so many rows in each."""
         return None
 
-    def _loader(self, split: str, *, shuffle: bool = False) -> Loader:
+    def _loader(self, split: str, *, shuffle: bool = False) -> Loader | StreamLoader:
         samples: Samples | None = {"train": self.train, "val": self.val, "test": self.test}[split]
         if samples is None:
             raise NoDataError(
@@ -384,8 +417,15 @@ class Data(pl.LightningDataModule):
         Where rows have any number of labels it is a weight per row and class, (N, K).
 
         Raises:
-            InvalidValueError: `balance` cannot be meant.
+            InvalidValueError: `balance` cannot be meant, or the training part is a stream.
         """
+        if self.balance is None:
+            return None
+        if isinstance(self.train, StreamSamples):
+            raise InvalidValueError(
+                f"balance={self.balance!r} with a stream, whose labels are not known beforehand. "
+                "Leave balance at None."
+            )
         targets = None if self.train is None else self.train.targets
         return row_weights(self.balance, targets, self.classes, multi_label=self.spec.multi_label)
 
@@ -395,8 +435,16 @@ class Data(pl.LightningDataModule):
 
     @property
     def caches(self) -> bool:
-        """Whether a frozen backbone may be run once per input: inputs are the same each epoch."""
-        return True
+        """Whether a frozen backbone may be run once per input: inputs are the same each epoch.
+
+        Those of a stream are not kept.
+        """
+        return not isinstance(self.train, StreamSamples)
+
+    @property
+    def views(self) -> Views | None:
+        """The versions of training inputs that a frozen backbone sees; None for inputs as such."""
+        return None
 
     @property
     def mixes(self) -> bool:

@@ -151,6 +151,36 @@ def build_parts(
     return Parts(spec, samples, report, parts["train"].together)
 
 
+def build_scored(
+    form: Form,
+    tables: Mapping[str, Table | None],
+    classes: Sequence[str],
+    *,
+    report: Report,
+    on_error: str,
+) -> dict[str, Samples]:
+    """Check parts that are only scored, beside a training part that is no table.
+
+    Args:
+        form: What the kind of input brings.
+        tables: By the names "val" and "test"; None for what there is not.
+        classes: Of the training part.
+        report: Where what is found wrong is entered.
+        on_error: What happens to inputs that cannot be read: "skip" or "raise".
+    """
+    given = {name: table for name, table in tables.items() if table is not None}
+    names = Classes(tuple(classes))
+    for name, table in given.items():
+        names.encode(table.labels, part=name, ids=table.ids)
+    parts = _check_all(form, given, report, on_error)
+    return {
+        name: form.samples(
+            part.inputs, part.ids, names.encode(part.labels, part=name, ids=part.ids)
+        )
+        for name, part in parts.items()
+    }
+
+
 def _without_train(parts: Mapping[str, _Checked]) -> dict[str, _Checked]:
     """Answer with all parts but train."""
     return {name: part for name, part in parts.items() if name != "train"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
 from ..errors import InvalidValueError
+from .digest import digest_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +52,14 @@ class Samples(Protocol):
 
     def why(self, index: int) -> str:
         """Say why an input listed in ``failed`` cannot be read."""
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """Samples that know whether they are the same as those of another process."""
+
+    def identity(self) -> str | None:
+        """Answer with a digest that changes when an input does; None where that cannot be known."""
 
 
 class Subset:
@@ -104,6 +113,11 @@ class Subset:
         """Say why an input listed in ``failed`` cannot be read."""
         return self._samples.why(self._rows[index])
 
+    def identity(self) -> str | None:
+        """Answer with a digest of which rows of what; None where the samples below have none."""
+        below = self._samples.identity() if isinstance(self._samples, Identified) else None
+        return None if below is None else digest_of([below, repr(self._rows)])
+
 
 class Fetch:
     """The dataset a loader sees: samples, or the features that a frozen backbone made of them.
@@ -119,20 +133,27 @@ class Fetch:
         self._weights = weights
         self._features: Tensor | None = None
         self._present: Tensor | None = None
+        self._num_views = 1
 
     @property
     def cached(self) -> bool:
         """Whether batches hold ``features`` in place of inputs."""
         return self._features is not None
 
-    def cache(self, features: Tensor, present: Tensor) -> None:
+    @property
+    def is_quick(self) -> bool:
+        """Whether a batch is a gather from memory, for which no thread has to read ahead."""
+        return self.cached or getattr(self.samples, "is_quick", False)
+
+    def cache(self, features: Tensor, present: Tensor, *, num_views: int = 1) -> None:
         """Answer with features from now on.
 
         Args:
-            features: One row per sample, (N, F).
-            present: Which rows were readable, (N,) of bool; the others are left out of batches.
+            features: The rows of each sample, one after the other, (N * num_views, F).
+            present: Which samples were readable, (N,) of bool; others are left out of batches.
+            num_views: Rows of each sample. A batch has all of them, so each counts as a share.
         """
-        self._features, self._present = features, present
+        self._features, self._present, self._num_views = features, present, num_views
 
     def uncache(self) -> None:
         """Answer with inputs again."""
@@ -142,7 +163,7 @@ class Fetch:
         """Answer with the cached features of the readable samples, their targets and positions.
 
         Returns:
-            (N, F), (N,) and (N,).
+            (R, F), (R,) and (R,); the views of a sample follow each other.
 
         Raises:
             InvalidValueError: Nothing is cached, or the targets are not known.
@@ -150,8 +171,11 @@ class Fetch:
         targets = self.samples.targets
         if self._features is None or self._present is None or targets is None:
             raise InvalidValueError("Features with targets were asked for before they were cached.")
-        present = self._present.nonzero()[:, 0]
-        return self._features[present], targets[present], present
+        present = self._present.nonzero()[:, 0].repeat_interleave(self._num_views)
+        # All of them are not copied: they may be mapped from a file larger than the memory.
+        whole = bool(self._present.all())
+        features = self._features if whole else self._features[self._rows_of(self._present)]
+        return features, targets[present], present
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -172,7 +196,13 @@ class Fetch:
             return self.samples.__getitems__(indices)
         index = torch.as_tensor(indices, dtype=torch.int64)
         index = index[self._present[index]]
-        batch = {"features": self._features[index], "index": index}
+        batch = {"features": self._features[self._rows_of(index)]}
+        batch["index"] = index.repeat_interleave(self._num_views)
         if self.samples.targets is not None:
-            batch["target"] = self.samples.targets[index]
+            batch["target"] = self.samples.targets[batch["index"]]
         return batch
+
+    def _rows_of(self, samples: Tensor) -> Tensor:
+        """Answer with the rows of features of samples by position, (B,), or by a mask, (N,)."""
+        index = samples.nonzero()[:, 0] if samples.dtype == torch.bool else samples
+        return (index[:, None] * self._num_views + torch.arange(self._num_views)).flatten()

@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas
 
-from ..errors import DataError, InvalidValueError
+from ..errors import DataError, InvalidValueError, check_count
 from ..specs import SeriesDataSpec
 from . import frames, text_sources
-from .module import Data
+from .drawn_windows import DrawnWindows
+from .module import Data, Loader
 from .report import Report
+from .samples import Fetch, Samples
+from .series_build import Duplicates, build_table
 from .series_columns import Roles, Rows, Target, read_rows, rows_of_arrays
+from .series_covariates import Columns, Wanted
+from .series_entries import rows_of_dataset
 from .series_samples import Origins, Scale, SeriesSamples
-from .series_table import Duplicates, SeriesTable, build_table, names_of
+from .series_table import SeriesTable, names_of
 from .series_time import Array
 
 if TYPE_CHECKING:
     from .frames import FrameKind
+    from .stream_loader import StreamLoader
 
 _log = logging.getLogger("mealkit")
 
@@ -38,6 +44,15 @@ VAL_ORIGINS = 8
 MOST_ORIGINS = 256
 """Validation windows of a series at most."""
 
+BATCH_SIZE = 1024
+"""Windows of a batch that are added up."""
+DRAWN_BATCH_SIZE = 256
+"""Windows of a batch that is drawn to train a net on."""
+EPOCH_STEPS = 100
+"""Batches of an epoch of drawn windows: between two validations, however long the series are."""
+MOST_WATCHED = 4096
+"""Validation windows at most that choose the best epoch; all of them calibrate."""
+
 
 class SeriesData(Data):
     """Series on a regular grid of time, their ends held back, as a ``LightningDataModule``.
@@ -46,7 +61,8 @@ class SeriesData(Data):
     scored once; the ``val`` steps before them choose and calibrate (None for a third of the series,
     at least one horizon; 0 for none). ``frequency`` and ``season`` are told from the data where
     they can be, and said in one line. Gaps stay on the grid: they are filled from earlier values,
-    masked, and listed in ``data.report``, like everything that was found wrong.
+    masked, and listed in ``data.report``, like everything that was found wrong. What is missing of
+    covariates is taken as it was before. Columns of texts become one number per text (50 at most).
 
     Args:
         table: The series.
@@ -67,7 +83,10 @@ class SeriesData(Data):
     train: SeriesSamples
     val: SeriesSamples | None
     test: SeriesSamples | None
-    batch_size = 1024
+    draws: bool = False
+    """Whether training windows are drawn at random, `EPOCH_STEPS` batches an epoch, each series as
+    often as any other; a task that is trained by steps sets it. Else each window comes once."""
+
     finds_season: bool = False
     """Whether the season was told from the values; in the past, those of the past tell it."""
 
@@ -88,13 +107,16 @@ class SeriesData(Data):
                 raise InvalidValueError(
                     f"{name}={steps}: expected 0 or at least the {horizon} steps of the horizon."
                 )
-        self.table, self.frame_kind = table, frame_kind
+        self.table, self.frame_kind, self._val = table, frame_kind, val
         self.known = np.maximum(table.lengths - test, 0)
         held = _val_steps(self.known, horizon) if val is None else np.full(len(table), val)
         self.learnt = np.maximum(self.known - held, 0)
         self.scale = Scale.learn(table, self.learnt)
         most = int((self.known - self.learnt).max()) - horizon
         stride = max(1, horizon // VAL_ORIGINS, -(-most // MOST_ORIGINS))
+        beside = table.covariates
+        if beside is not None:
+            spec = spec.replace_covariates(beside.measured(table.offsets, self.learnt))
         super().__init__(
             spec=replace(spec, length_steps=int(np.median(self.learnt))),
             train=self.windows(np.ones_like(held), self.learnt, complete=True, spec=spec),
@@ -130,6 +152,38 @@ class SeriesData(Data):
         origins = Origins.lay_out(start, np.where(end > start, end - horizon, -1), stride=stride)
         return SeriesSamples(self.table, self.scale, origins, horizon=horizon, complete=complete)
 
+    def scale_of(self, ids: Sequence[str]) -> Scale:
+        """Answer with how some of the series are scaled; NaN for those with nothing to learn."""
+        places = {id: place for place, id in enumerate(self.table.ids)}
+        rows = [places[id] for id in ids]
+        spread = np.where(self.learnt > 1, self.scale.spread, np.nan)
+        return Scale(self.scale.center[rows], spread[rows])
+
+    def replaced(self, table: SeriesTable) -> Self:
+        """Answer with other series, split alike, of which nothing is held back as test."""
+        made = type(self)(
+            table,
+            spec=self.spec,
+            val=self._val,
+            report=self.report,
+            seed=self.seed,
+            frame_kind=self.frame_kind,
+        )
+        made.batch_size, made.finds_season = self.batch_size, self.finds_season
+        return made
+
+    def whole(self) -> SeriesData:
+        """Answer with the same series, of which all windows train that are not held back."""
+        made = SeriesData(
+            self.table.cut(self.known),
+            spec=self.spec,
+            val=0,
+            seed=self.seed,
+            frame_kind=self.frame_kind,
+        )
+        made.batch_size = self.batch_size
+        return made
+
     def rest(self) -> SeriesSamples:
         """Answer with the training windows that reach into the steps that validated."""
         first = self.learnt - self.spec.horizon_steps + 1
@@ -139,6 +193,44 @@ class SeriesData(Data):
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
         return "windows"
+
+    @property
+    def caches(self) -> bool:
+        """Nothing is kept of windows: no part of a net for series is a frozen map of features."""
+        return False
+
+    @property
+    def usual_batch_size(self) -> int:
+        """Windows in a batch where nobody says otherwise."""
+        return DRAWN_BATCH_SIZE if self.draws else BATCH_SIZE
+
+    def loader(
+        self, samples: Samples, *, batch_size: int | None = None, shuffle: bool = False
+    ) -> Loader | StreamLoader:
+        """Build a loader over windows that were prepared; shuffled ones are drawn, if `draws`."""
+        size = self.batch_size if batch_size is None else batch_size
+        size = self.usual_batch_size if size is None else size
+        check_count("batch_size", size)
+        if not (shuffle and self.draws and isinstance(samples, SeriesSamples)):
+            return super().loader(samples, batch_size=size, shuffle=shuffle)
+        trainer = self.trainer
+        sampler = DrawnWindows(
+            samples,
+            batch_size=size,
+            num_steps=EPOCH_STEPS,
+            seed=self.seed,
+            num_processes=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+        )
+        return Loader(Fetch(samples), batch_size=size, sampler=sampler, report=self.report)
+
+    def val_dataloader(self) -> Loader | StreamLoader | list[Loader]:
+        """Batches of validation windows; of some of them, evenly spread, if `draws`."""
+        if self.val is None or not self.draws or self.val.input_spec is None:
+            return super().val_dataloader()
+        watched = self.val.part(slice(None, None, -(-len(self.val) // MOST_WATCHED)))
+        watched.prepare(self.val.input_spec)
+        return self.loader(watched, batch_size=BATCH_SIZE)
 
     # Sources.
 
@@ -151,6 +243,9 @@ class SeriesData(Data):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -169,6 +264,9 @@ class SeriesData(Data):
             time: Column of dates or integers; None to find it, or to take rows as they follow.
             target: Column to forecast, or several; None to find it.
             series: Column that tells series apart; None to find it, or for none.
+            static: Columns that hold for a whole series, of numbers or texts: the kind of shop.
+            past: Columns that are known up to the last value only: the weather that was measured.
+            future: Columns that are known ahead of time as well: the price, holidays.
             frequency: The step of time, as pandas or polars spell it; None to find it.
             season: Steps of the season; None for the usual one of the frequency, if the values
                 repeat with it, else 1.
@@ -188,6 +286,9 @@ class SeriesData(Data):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -205,6 +306,9 @@ class SeriesData(Data):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -222,6 +326,9 @@ class SeriesData(Data):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -239,6 +346,9 @@ class SeriesData(Data):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
@@ -250,8 +360,15 @@ class SeriesData(Data):
 
         The arguments are those of `from_csv`.
         """
-        roles, rows = read_rows(with_index(frame), time=time, target=target, series=series)
         report = Report()
+        roles, rows = read_rows(
+            with_index(frame),
+            time=time,
+            target=target,
+            series=series,
+            covariates=Wanted.of(static=static, past=past, future=future),
+            report=report,
+        )
         table = build_table(
             rows,
             frequency=frequency,
@@ -309,6 +426,70 @@ class SeriesData(Data):
         _tell(data, roles, given_season=season)
         return data
 
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,  # Any: whatever answers with entries; see Args
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: str = "target",
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+    ) -> Self:
+        """Read a dataset with one entry a series, of GluonTS, Hugging Face, torch or a list.
+
+        Args:
+            dataset: Entries are dicts with values, a first time or all times, and a name; or arrays
+                (T,) without times.
+            horizon: How many steps are to be forecast.
+            time: The field of the first time, or of a time for each value; None for ``start`` or
+                ``timestamp``, whichever there is.
+            target: The field of the values: (T,), or (C, T) for C series.
+            series: The field of the name; None for ``item_id``, ``id``, ``unique_id`` or
+                ``series_id``.
+            frequency: The grid of time; needed with a first time that does not carry it, as a
+                pandas Period does.
+            season: See `from_csv`, like all below.
+            duplicates: See there.
+            val: See there.
+            test: See there.
+            seed: See there.
+
+        Raises:
+            DataError: An entry lacks a field, or has one that cannot be read.
+            NoDataError: There are no entries.
+            InvalidValueError: The frequency is needed.
+
+        Example:
+            >>> entries = [{"item_id": "a", "start": "2024-01-01", "target": [3.0, 1.0, 2.0] * 20}]
+            >>> data = SeriesData.from_dataset(entries, horizon=3, frequency="D", season=3)
+            >>> data.table.ids, str(data.table.last[0])[:10]
+            (('a',), '2024-02-29')
+        """
+        roles, rows, grid = rows_of_dataset(
+            dataset, time=time, target=target, series=series, frequency=frequency
+        )
+        report = Report()
+        table = build_table(
+            rows,
+            frequency=grid,
+            season=season,
+            duplicates=duplicates,
+            held_back=test,
+            report=report,
+        )
+        spec = _spec(table, horizon, roles)
+        data = cls(table, spec=spec, val=val, test=test, report=report, seed=seed)
+        data.finds_season = season is None
+        _tell(data, roles, given_season=season)
+        return data
+
 
 def with_index(frame: Any) -> Any:  # Any: a DataFrame of pandas or polars
     """Turn an index of times into a column called by its name, or ``time``."""
@@ -357,6 +538,10 @@ def _tell(data: SeriesData, roles: Roles, *, given_season: int | None) -> None:
     columns = [f"target {target}"]
     columns += [f"series {roles.series!r}"] if roles.series is not None else []
     columns += [f"time {roles.time!r}" if roles.time is not None else "rows in order"]
+    columns += [
+        f"{kind} {names_of(list(dict.fromkeys(c.column for c in several)))}"
+        for kind, several in data.spec.covariates.items()
+    ]
     grid = f"a step of {table.frequency}" if roles.time is not None else "no dates"
     how = "given" if given_season is not None else "found"
     missing = int((~table.observed).sum())

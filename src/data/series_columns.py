@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,9 @@ import pandas
 
 from ..errors import DataError, NoDataError, unknown_name
 from .frames import is_frame, is_missing
+from .report import Report
+from .series_cells import Cells, kind_of, to_numbers
+from .series_covariates import Named, Wanted, encode
 from .series_time import Array, to_times
 
 Target = str | Sequence[str]
@@ -19,7 +21,6 @@ Target = str | Sequence[str]
 
 _TIMES = ("time", "date", "datetime", "timestamp", "ds", "month", "week", "day", "year", "step")
 _IDS = ("series", "unique_id", "item_id", "series_id", "id", "item", "store", "shop")
-_BLANK = ("", "na", "nan", "null", "none", "n/a", "nat")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Rows:
         values: The target, (R,), NaN where missing.
         numbers: Where each row stands in the user's table, counted from 0, (R,).
         zone: Of the times, or None.
+        named: The covariates, by kind.
+        beside: The covariates in that order, (R, S + P + D); None where there are none.
     """
 
     ids: tuple[str, ...]
@@ -58,16 +61,46 @@ class Rows:
     values: Array
     numbers: Array
     zone: str | None = None
+    named: Named = field(default_factory=dict)
+    beside: Array | None = None
 
 
 def read_rows(
-    frame: object, *, time: str | None, target: Target | None, series: str | None
+    frame: object,
+    *,
+    time: str | None,
+    target: Target | None,
+    series: str | None,
+    covariates: Wanted | None = None,
+    report: Report | None = None,
 ) -> tuple[Roles, Rows]:
     """Find out which column is what, and read the columns that matter.
 
     Raises:
         DataError: A column is absent, or it is not clear which one is meant.
         NoDataError: The table has no rows.
+    """
+    cells = read_cells(frame)
+    beside = covariates or Wanted({})
+    given = (target,) if isinstance(target, str) else tuple(target or ())
+    for name in (time, series, *given, *beside):
+        if name is not None:
+            check_column(cells, name)
+    roles = _infer(cells, time=time, target=given, series=series, others=tuple(beside))
+    _refuse_two_roles(roles, beside)
+    named, numbers = encode(cells, beside, Report() if report is None else report)
+    rows = _of_rows(cells, roles) if roles.rows else _of_table(cells, roles)
+    if named:
+        rows = replace(rows, named=named, beside=numbers[rows.numbers])
+    return roles, rows
+
+
+def read_cells(frame: object) -> Cells:
+    """Take a data frame apart.
+
+    Raises:
+        DataError: It is none, or two columns have one name.
+        NoDataError: It has no rows.
     """
     if not is_frame(frame):
         raise DataError(
@@ -84,25 +117,47 @@ def read_rows(
     )
     if twice:
         raise DataError(f"Several columns are called {twice[0]!r}; rename all but one.")
-    cells = {str(name): list(frame[name]) for name in frame.columns}
-    given = (target,) if isinstance(target, str) else tuple(target or ())
-    for name in (time, series, *given):
-        if name is not None and name not in names:
-            raise DataError(
-                f"{unknown_name('column', name, names)} The columns are: "
-                f"{', '.join(map(repr, names[:20]))}."
-            )
-    roles = _infer(cells, time=time, target=given, series=series)
-    return roles, _of_rows(cells, roles) if roles.rows else _of_table(cells, roles)
+    return {str(name): list(frame[name]) for name in frame.columns}
 
 
-Cells = Mapping[str, list[Any]]
-"""The columns of a table by name, as raw cells."""
+def check_column(cells: Cells, name: str, *, where: str = "") -> None:
+    """Refuse a table without a column.
+
+    Raises:
+        DataError: It has none of this name; those that it has are listed.
+    """
+    if name not in cells:
+        raise DataError(
+            f"{where}{unknown_name('column', name, cells)} The columns are: "
+            f"{', '.join(map(repr, list(cells)[:20]))}."
+        )
 
 
-def _infer(cells: Cells, *, time: str | None, target: tuple[str, ...], series: str | None) -> Roles:
-    left = [name for name in cells if name not in (time, series, *target)]
-    kinds = {name: _kind(cells[name]) for name in left}
+def _refuse_two_roles(roles: Roles, covariates: Wanted) -> None:
+    both = next((n for n in covariates if n in (roles.time, roles.series, *roles.target)), None)
+    if both is not None:
+        raise DataError(
+            f"The column {both!r} is a covariate and also the time, the series or the target. Name "
+            "it once."
+        )
+    changing = [*covariates.columns.get("past", ()), *covariates.columns.get("future", ())]
+    if roles.rows and changing:
+        raise DataError(
+            f"{changing[0]!r} changes over time, but each row of this table is a whole series. "
+            "Bring a row per series and time, or name the column as static=."
+        )
+
+
+def _infer(
+    cells: Cells,
+    *,
+    time: str | None,
+    target: tuple[str, ...],
+    series: str | None,
+    others: tuple[str, ...] = (),
+) -> Roles:
+    left = [name for name in cells if name not in (time, series, *target, *others)]
+    kinds = {name: kind_of(cells[name]) for name in left}
     if time is None:
         time = _one("time", [n for n in left if kinds[n] == "time"])
         named = [n for n in left if n.lower() in _TIMES and kinds[n] == "number"]
@@ -149,63 +204,14 @@ def _one(role: str, candidates: Sequence[str]) -> str | None:
     return candidates[0] if candidates else None
 
 
-def _kind(cells: Sequence[Any]) -> str:
-    """Say whether cells are times, numbers, or texts; a few of them tell."""
-    present = [cell for cell in cells if not _is_blank(cell)][:100]
-    if not present:
-        return "number"
-    values = pandas.Series(present)
-    if pandas.api.types.is_datetime64_any_dtype(values):
-        return "time"
-    if pandas.to_numeric(values, errors="coerce").notna().mean() > 0.5:
-        return "number"
-    if not all(isinstance(cell, str) for cell in present):
-        # datetime.date is no str and no number
-        return "time" if all(hasattr(cell, "year") for cell in present) else "text"
-    if not re.search(r"\d[-/.: ]\d|\d{8}", present[0]):
-        return "text"
-    try:
-        to_times(present, name="")
-    except (DataError, ValueError):
-        return "text"
-    return "time"
-
-
-def _is_blank(cell: object) -> bool:
-    return is_missing(cell) or (isinstance(cell, str) and cell.strip().lower() in _BLANK)
-
-
-def to_numbers(cells: Sequence[Any], *, name: str) -> Array:  # Any: raw cells
-    """Turn the cells of a target column into numbers, float64; missing ones are NaN.
-
-    Raises:
-        DataError: A cell holds something that is no number; the row is named.
-    """
-    values = pandas.Series(list(cells), dtype=object)
-    numbers = pandas.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    doubtful = np.flatnonzero(np.isnan(numbers)).tolist()
-    wrong = [row for row in doubtful if not _is_blank(cells[row])]
-    if wrong:
-        shown = ", ".join(f"row {row}: {cells[row]!r}" for row in wrong[:5])
-        raise DataError(
-            f"{len(wrong):,} rows of the column {name!r} hold no number ({shown}; counted from 0). "
-            "Mend them, or leave them empty: a missing value is masked."
-        )
-    return numbers
-
-
 def _of_table(cells: Cells, roles: Roles) -> Rows:
     names, codes = _codes(cells, roles.series)
     count = len(codes)
     times, zone = None, None
     if roles.time is not None:
         times, zone = to_times(cells[roles.time], name=roles.time)
-    several = len(roles.target) > 1
-    ids = [
-        (f"{name}/{target}" if several else name) if roles.series is not None else target
-        for target in roles.target
-        for name in names
-    ]
+    each = [ids_of(name, roles.target, roles.series) for name in names]
+    ids = [id for several in zip(*each, strict=True) for id in several]
     repeats = len(roles.target)
     values = [to_numbers(cells[name], name=name) for name in roles.target]
     return Rows(
@@ -216,6 +222,13 @@ def _of_table(cells: Cells, roles: Roles) -> Rows:
         np.tile(np.arange(count), repeats),
         zone,
     )
+
+
+def ids_of(name: str, target: Sequence[str], series: str | None) -> list[str]:
+    """Answer with what the series of a name are called, one per target."""
+    if series is None:
+        return list(target)
+    return [f"{name}/{one}" for one in target] if len(target) > 1 else [name]
 
 
 def _codes(cells: Cells, series: str | None) -> tuple[list[str], Array]:

@@ -11,6 +11,7 @@ import torch
 
 from ..errors import InvalidValueError
 from ..specs import SeriesSpec
+from .series_beside import BesideWindows
 from .series_table import SeriesTable
 from .series_time import Array
 
@@ -98,9 +99,11 @@ class SeriesSamples:
         horizon: Steps of a target.
         complete: Whether only windows that can be learnt from are kept: with a whole context that
             was mostly observed, and a target that was wholly observed.
+        ahead: Steps of future covariates behind the origin; None for the horizon.
     """
 
     lengths = None
+    is_quick = True
 
     def __init__(
         self,
@@ -110,11 +113,18 @@ class SeriesSamples:
         *,
         horizon: int,
         complete: bool = False,
+        ahead: int | None = None,
     ) -> None:
         self.table, self.scale, self.horizon = table, scale, horizon
+        self.ahead = horizon if ahead is None else ahead
         self._all, self._complete = origins, complete
         self.origins = origins
         self._spec: SeriesSpec | None = None
+
+    @property
+    def input_spec(self) -> SeriesSpec | None:
+        """What the backbone wants to see; None before `prepare`."""
+        return self._spec
 
     @property
     def history(self) -> Array:
@@ -131,16 +141,19 @@ class SeriesSamples:
         """Windows hold their targets; there is no table of them."""
         return None
 
-    def part(self, rows: slice) -> SeriesSamples:
+    def part(self, rows: slice | Array) -> SeriesSamples:
         """Answer with some of the windows."""
         origins = Origins(self.origins.series[rows], self.origins.steps[rows])
-        return SeriesSamples(self.table, self.scale, origins, horizon=self.horizon)
+        return SeriesSamples(
+            self.table, self.scale, origins, horizon=self.horizon, ahead=self.ahead
+        )
 
     def prepare(self, input_spec: InputSpec) -> None:
         """Learn how much of a series the backbone wants to see.
 
         Raises:
-            InvalidValueError: The spec is of another kind, or for another horizon.
+            InvalidValueError: The spec is of another kind, or for another horizon, or wants to see
+                covariates that there are not.
         """
         if not isinstance(input_spec, SeriesSpec):
             raise InvalidValueError(f"Series need a SeriesSpec, got {input_spec}.")
@@ -169,6 +182,11 @@ class SeriesSamples:
         self._places = torch.from_numpy(starts + self.origins.steps)
         self._history = torch.from_numpy(self.origins.steps)
         self._series = torch.from_numpy(self.origins.series)
+        levels = (
+            self.scale.center / self.scale.spread if input_spec.scaled else np.zeros(len(table))
+        )
+        self._levels = torch.from_numpy(levels.astype(np.float32))
+        self._beside = BesideWindows.of(table, self.origins, input_spec, ahead=self.ahead)
 
     def _learnable(self, context: int) -> Origins:
         seen = np.concatenate([[0], np.cumsum(self.table.observed)])
@@ -188,8 +206,11 @@ class SeriesSamples:
 
         Returns:
             ``past`` (B, L), ``target`` and ``observed`` (B, horizon); ``history`` (how many steps
-            precede the target), ``series`` and ``index``, (B,) each. Where all there is was asked
-            for, ``past`` is flush right with zeros in front.
+            precede the target), ``series``, ``level`` (what zero stands for, in the scale of
+            ``past``) and ``index``, (B,) each. Where all there is was asked for, ``past`` is flush
+            right with zeros in front. Of covariates that the backbone uses, ``static`` (B, S),
+            ``past_covariates`` (B, L, P), and ``future_covariates`` (B, L + horizon, D) over
+            context and horizon.
         """
         if self._spec is None:
             raise InvalidValueError("Windows were asked for before prepare() was called.")
@@ -199,12 +220,14 @@ class SeriesSamples:
             "index": index,
             "series": self._series[index],
             "history": self._history[index],
+            "level": self._levels[self._series[index]],
         }
         windows = self._buffer.unfold(0, context + self.horizon, 1)[places - context]
         batch["past"], batch["target"] = windows[:, :context], windows[:, context:]
         batch["observed"] = self._observed.unfold(0, self.horizon, 1)[places]
         if not context:
             batch["past"] = flush_right(self._buffer, places, batch["history"])
+        batch |= self._beside.gather(index)
         return batch
 
     def why(self, index: int) -> str:

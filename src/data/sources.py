@@ -219,7 +219,7 @@ def from_dataset(
     groups = (
         None
         if group is None
-        else plain_groups([_part(dataset[n], group, 2) for n in range(len(ids))])
+        else plain_groups([column_of(dataset[n], group, 2) for n in range(len(ids))])
     )
     labels = plain_labels(_torch_labels(dataset, label), ids=ids)
     return Table(DatasetImages(dataset, image), ids, labels, groups)
@@ -252,7 +252,7 @@ def _named(values: list[Any], feature: Any) -> list[Any]:
 def _torch_labels(dataset: Any, label: str) -> Sequence[Any]:
     targets: Any = getattr(dataset, "targets", None)
     if targets is None or len(targets) != len(dataset):
-        return [_part(dataset[number], label, 1) for number in range(len(dataset))]
+        return [column_of(dataset[number], label, 1) for number in range(len(dataset))]
     if getattr(targets, "ndim", 1) > 1:
         rows: Sequence[Any] = targets  # which is refused, with words on what to do
         return rows
@@ -278,9 +278,14 @@ class DatasetImages(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._dataset)
 
+    def fingerprint(self) -> str | None:
+        """Answer with what tells a Hugging Face dataset from others; None for any other kind."""
+        made = getattr(self._dataset, "_fingerprint", None)
+        return f"{made} {self._image}" if isinstance(made, str) else None
+
     def __getitem__(self, index: Any) -> Any:
         try:
-            value = _part(self._dataset[index], self._image, 0)
+            value = column_of(self._dataset[index], self._image, 0)
         except DataError:
             raise
         except Exception as error:  # a dataset of somebody else may raise anything
@@ -290,7 +295,12 @@ class DatasetImages(Sequence[Any]):
         return value
 
 
-def _part(item: Any, name: str, position: int) -> Any:
+def column_of(item: Any, name: str, position: int) -> Any:
+    """Take a column out of an item of a dataset, which is a dict or a tuple in this order.
+
+    Raises:
+        DataError: The item has no such column, or is neither.
+    """
     if isinstance(item, dict):
         if name not in item:
             raise DataError(

@@ -10,6 +10,7 @@ import torch
 from ..errors import InvalidValueError, UnreadableError
 from ..specs import TextSpec
 from .check import fingerprint
+from .digest import digest_of
 from .frames import is_missing
 from .text_tokens import Text, Tokens, tokenise
 
@@ -125,6 +126,10 @@ class TextSamples:
         usable = [row for row in range(len(self._texts)) if row not in self._problems]
         self._tokens = tokenise(self._texts, usable, input_spec)
         self._spec = input_spec
+
+    def identity(self) -> str:
+        """Answer with a digest of all texts."""
+        return digest_of(repr(text) for text in self._texts)
 
     def __len__(self) -> int:
         return len(self._texts)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from .calibration import Calibration
 from .contrastive import Contrastive
 from .cross_validation import CrossValidation
+from .decomposition import Decomposition
 from .explain import Explanation
 from .forecast_results import ForecastEvaluation, Forecasts
 from .forecaster import Forecaster
 from .image_classifier import ImageClassifier
+from .leaderboard import Leaderboard
 from .multi_label import MultiLabel
 from .multi_label_results import (
     MultiLabelEvaluation,
@@ -24,6 +26,7 @@ from .pretext_words import MLM
 from .pretrain_evaluation import PretrainEvaluation, PretrainScore
 from .pretrainer import SSLPretrainer
 from .processes import gather_predictions
+from .residuals import Anomalies, Residuals
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
 from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Lora, Strategy
@@ -47,10 +50,12 @@ __all__ = [
     "MLM",
     "STRATEGIES",
     "TASKS",
+    "Anomalies",
     "BarlowTwins",
     "Calibration",
     "Contrastive",
     "CrossValidation",
+    "Decomposition",
     "Embeddings",
     "Evaluation",
     "Explanation",
@@ -62,6 +67,7 @@ __all__ = [
     "History",
     "ImageClassifier",
     "LayerDecay",
+    "Leaderboard",
     "Lora",
     "Method",
     "MoCo",
@@ -74,6 +80,7 @@ __all__ = [
     "Predictions",
     "PretrainEvaluation",
     "PretrainScore",
+    "Residuals",
     "SSLPretrainer",
     "SimCLR",
     "SimSiam",

@@ -12,9 +12,13 @@ import numpy as np
 from ..data.frames import FrameKind, frame_kind, is_frame
 from ..data.report import Report
 from ..data.series import SeriesData, with_index
-from ..data.series_columns import read_rows, rows_of_arrays
+from ..data.series_build import build_table
+from ..data.series_columns import Rows, read_rows, rows_of_arrays
+from ..data.series_covariates import Wanted
+from ..data.series_entries import is_dataset, rows_of_dataset
+from ..data.series_future import with_future
 from ..data.series_samples import Origins, Scale, SeriesSamples
-from ..data.series_table import SeriesTable, build_table, infer_season
+from ..data.series_table import SeriesTable, infer_season
 from ..data.series_time import Frequency
 from ..data.text_sources import read_table as read_file
 from ..errors import InvalidValueError, NoDataError
@@ -23,6 +27,7 @@ from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import LEVELS, Array, Scores, actual, forecast, seasonal_naive, units_at
 
 if TYPE_CHECKING:
+    from ..specs import SeriesDataSpec
     from .forecaster import Forecaster
 
 _log = logging.getLogger("mealkit")
@@ -47,25 +52,72 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
                 "This task keeps no series: it was not fitted yet, or was saved with "
                 "history=False. Say what to go on from: task.predict(data)."
             )
-        return task.memory.table(Frequency.parse(spec.frequency), spec.season), task._frame_kind
+        frequency, named = Frequency.parse(spec.frequency), spec.covariates
+        return task.memory.table(frequency, spec.season, named=named), task._frame_kind
     if isinstance(inputs, SeriesData):
         task.check_data(inputs)
         return inputs.table, inputs.frame_kind
-    kind = frame_kind(inputs) or "pandas"
-    if isinstance(inputs, (str, Path)):
-        inputs = read_file(inputs)
-    dated = None if spec.time is None else spec.frequency
     report = Report()
-    if is_frame(inputs):
-        frame = with_index(inputs)
-        _, rows = read_rows(frame, time=spec.time, target=spec.target or None, series=spec.series)
-    else:
-        rows = rows_of_arrays(inputs, ids=None)
-        dated = None
+    rows, kind, _ = read_rows_of(spec, inputs, report)
+    dated = None if rows.times is None else spec.frequency
     table = build_table(rows, frequency=dated, season=spec.season, report=report)
     if len(report):
         _log.warning(f"{report}")
     return table, kind
+
+
+def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Rows, FrameKind, Any]:
+    """Read rows by the columns that were learnt from.
+
+    Any: a path, a data frame or arrays; the last of the answers is the frame, or None.
+
+    Raises:
+        DataError: The inputs lack a column.
+    """
+    kind = frame_kind(inputs) or "pandas"
+    if isinstance(inputs, (str, Path)):
+        inputs = read_file(inputs)
+    if is_dataset(inputs):
+        _, rows, _ = rows_of_dataset(
+            inputs,
+            time=spec.time,
+            target=spec.target[0] if spec.target else "target",
+            series=spec.series,
+            frequency=spec.frequency,
+        )
+        return rows, kind, None
+    if not is_frame(inputs):
+        return rows_of_arrays(inputs, ids=None), kind, None
+    frame = with_index(inputs)
+    _, rows = read_rows(
+        frame,
+        time=spec.time,
+        target=spec.target or None,
+        series=spec.series,
+        covariates=Wanted.as_in(spec),
+        report=report,
+    )
+    return rows, kind, frame
+
+
+def read_future(task: Forecaster, table: SeriesTable, future: Any, *, steps: int) -> SeriesTable:
+    """Put what is known ahead of time behind the series that are to be forecast.
+
+    Any: a path or a data frame; None for what the table holds itself.
+
+    Raises:
+        DataError: Something is missing, or is of no step that is forecast.
+    """
+    frame = read_file(future) if isinstance(future, (str, Path)) else future
+    frame = None if frame is None else with_index(frame)
+    needed = bool(task.net.input_spec.future)
+    report = Report()
+    made = with_future(table, frame, spec=task.spec, steps=steps, needed=needed, report=report)
+    if frame is not None and not needed:
+        _log.warning(f"{task.model} uses no future covariates: future= changes nothing.")
+    if len(report):
+        _log.warning(f"{report}")
+    return made
 
 
 def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvaluation:
@@ -91,15 +143,28 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
             f"No series has the {horizon} steps to compare with and one before them; the longest "
             f"has {table.lengths.max()}."
         )
-    scale = Scale.learn(table, np.maximum(known, 1))
+    scale = task.memory.scale_of(table.ids, Scale.learn(table, np.maximum(known, 1)))
     samples = SeriesSamples(table, scale, Origins(long, known[long]), horizon=horizon)
     return _score(task, samples)
 
 
 def backtest(
-    task: Forecaster, data: SeriesData | None, *, windows: int, step: int | None
+    task: Forecaster,
+    data: SeriesData | None,
+    *,
+    windows: int,
+    step: int | None,
+    warns: bool = True,
 ) -> ForecastEvaluation:
-    """Fit a copy to the past and score it; see `Forecaster.backtest`."""
+    """Fit a copy to the past and score it; see `Forecaster.backtest`.
+
+    Args:
+        task: What is asked.
+        data: See `Forecaster.backtest`, like all below.
+        windows: See there.
+        step: See there.
+        warns: Whether a model that loses to the seasonal naive method is warned of.
+    """
     series = task.data if data is None else data
     if series is None:
         raise NoDataError("This task has no data to go back in. Pass them: task.backtest(data).")
@@ -124,14 +189,17 @@ def backtest(
     spec = replace(series.spec, season=past.season)
     known = SeriesData(past, spec=spec, seed=series.seed)
     fresh = task.fresh(known)
-    fresh.finetune()
+    if task.zero_shot:
+        fresh.look()
+    else:
+        fresh.finetune(**task.fitting)
     samples = _windows_after(series, known, np.flatnonzero(long), first, stride)
     if missing[long].any():
         _log.warning(
             f"{int((missing[long] > 0).sum()):,} series are too short for {windows} windows and "
             "are scored on fewer."
         )
-    return _score(fresh, samples)
+    return _score(fresh, samples, warns=warns)
 
 
 def _windows_after(
@@ -151,7 +219,7 @@ def _step(step: int | None, horizon: int) -> int:
     return horizon if step is None else step
 
 
-def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
+def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> ForecastEvaluation:
     """Forecast windows, and score the model beside the seasonal naive method."""
     season, horizon, table = task.spec.season, task.spec.horizon_steps, samples.table
     mean, model = forecast(task.net, samples, horizon=horizon)
@@ -191,7 +259,8 @@ def _score(task: Forecaster, samples: SeriesSamples) -> ForecastEvaluation:
         ),
         actual=actual(samples),
     )
-    _warn_of_loss(evaluation)
+    if warns:
+        _warn_of_loss(evaluation)
     return evaluation
 
 

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import distributed
 
 from ..data.module import Loader
+from ..data.stream_loader import StreamLoader
 from ..errors import RunError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Position(pl.Callback):
     ) -> None:
         """Add random states and position."""
         loader = trainer.train_dataloader
-        position = loader.state_dict() if isinstance(loader, Loader) else None
+        position = loader.state_dict() if isinstance(loader, Loader | StreamLoader) else None
         checkpoint[_KEY] = {"random": _gather(random_states()), "loader": position}
 
     def on_load_checkpoint(
@@ -68,7 +69,7 @@ class Position(pl.Callback):
         if self._state is None:
             return
         loader, states = trainer.train_dataloader, self._state["random"]
-        if isinstance(loader, Loader) and self._state["loader"] is not None:
+        if isinstance(loader, Loader | StreamLoader) and self._state["loader"] is not None:
             loader.load_state_dict(self._state["loader"])
         if len(states) == trainer.world_size:
             set_random_states(states[trainer.global_rank])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.module import Data, Loader
+from ..data.stream_loader import StreamLoader
 from ..errors import InvalidValueError, NoDataError, check_count
 from .objectives import PairCosines
 
@@ -95,7 +96,7 @@ NUM_STEPS = 200
 class _Drawn(Data):
     """Training batches as they were drawn: their order is their content."""
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> Loader | StreamLoader:
         if self.train is None:
             raise NoDataError("There is nothing to draw from.")
         return self.loader(self.train)

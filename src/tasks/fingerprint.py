@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
+from ..data.stream_samples import StreamSamples
 from ..errors import RunError
 from .saved import describe_task
 from .strategies import name_of
@@ -69,7 +70,12 @@ def fingerprint(
         "precision": resolve_precision(task.precision),
         "batch_size": data.batch_size if asked["batch_size"] is None else asked["batch_size"],
         "processes": 1,
-        "data": {"seed": data.seed, "sees": data.sees, "balance": str(data.balance)},
+        "data": {
+            "seed": data.seed,
+            "sees": data.sees,
+            "balance": str(data.balance),
+            "views": None if data.views is None else data.views.count,
+        },
     }
     if trainer is not None:
         values |= {
@@ -119,6 +125,8 @@ def _name(value: Any) -> str:  # Any: what JSON does not know, such as a functio
 
 def _part(samples: Samples) -> dict[str, Any]:  # Any: JSON
     """Answer with the number of inputs of a part, and digests of names, targets and contents."""
+    if isinstance(samples, StreamSamples):  # of which names and targets are not known beforehand
+        return {"rows": len(samples), "contents": samples.identity()}
     ids = [str(one) for one in samples.ids]
     targets = samples.targets
     return {

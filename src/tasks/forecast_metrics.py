@@ -143,6 +143,34 @@ class WQL(_MeanOfWindows):
         self.count += target[mask].abs().double().sum()
 
 
+class CRPS(_MeanOfWindows):
+    """Continuous ranked probability score: the absolute error of whole distributions.
+
+    In the unit of the data: the integral of twice the quantile loss over all probabilities
+    (Gneiting and Ranjan 2011, https://doi.org/10.1198/jbes.2010.08110). As is usual, the mean over
+    some, evenly spaced, stands for it. Large series decide; divided by how much the past changes it
+    is `SQL`.
+
+    Args:
+        quantiles: Their probabilities, Q of them.
+
+    Example:
+        >>> metric = CRPS([0.25, 0.5, 0.75])
+        >>> metric.update(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[2.0]]))
+        >>> round(float(metric.compute()), 4)
+        0.3333
+    """
+
+    def __init__(self, quantiles: Sequence[float] = QUANTILES) -> None:
+        super().__init__()
+        self.quantiles = tuple(quantiles)
+
+    def update(self, forecast: Tensor, target: Tensor, observed: Tensor | None = None) -> None:
+        """Add windows: ``forecast`` (B, H, Q), ``target`` (B, H)."""
+        losses = pinball(forecast, target, self.quantiles).mean(2)
+        self._add(2 * losses, _mask(observed, target))
+
+
 class MSIS(_MeanOfWindows):
     """Mean scaled interval score, as in M4 (Gneiting and Raftery 2007): narrow, but not missed.
 

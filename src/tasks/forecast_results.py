@@ -157,7 +157,8 @@ class ForecastEvaluation:
     Args:
         model: What made the forecasts.
         metrics: Plain names to plain numbers: ``mase``, ``rmsse``, ``smape``, ``wql``, ``sql``,
-            ``msis``, ``coverage_80``, ``coverage_95``. What no window can tell is left out.
+            ``crps``, ``msis``, ``coverage_80``, ``coverage_95``. What no window can tell is left
+            out.
         naive: The same of the seasonal naive method.
         forecasts: One per window.
         actual: What happened, (W, H); NaN where it is not known.

@@ -4,53 +4,84 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor, nn
 
-from ..backbones import Backbone, create
+from ..backbones import Backbone, create, rebuild
 from ..backbones.series_base import SeriesBackbone
 from ..data.frames import FrameKind
 from ..data.module import Data
 from ..data.series import SeriesData
+from ..data.series_build import Duplicates
 from ..data.series_columns import Target
-from ..data.series_table import Duplicates, SeriesTable
+from ..data.series_covariates import Columns
+from ..data.series_samples import Scale
+from ..data.series_table import SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
 from ..specs import DataSpec, SeriesDataSpec
-from .backtest import backtest, evaluate, read_table
+from .backtest import backtest, evaluate, read_future, read_table
+from .choosing import (
+    Quality,
+    check_quality,
+    choose,
+    mixed,
+    naive_methods,
+    num_epochs,
+    try_candidates,
+)
+from .decomposition import Decomposition, decompose
 from .error_quantiles import ErrorQuantiles
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import forecast, samples_at, seasonal_naive, units_at, units_of
+from .leaderboard import Leaderboard, compare
 from .memory import Memory
 from .record import Recorder
+from .residuals import Anomalies, Residuals, find_anomalies, find_residuals
 from .results import History
 from .runs import Run
-from .settling import settle
-from .solved import SolvedTask, objective_of
+from .series_task import SeriesTask, objective_of, warn_of_unused
+from .settling import calibrate, settle, validate
 from .strategies import Strategy
-from .training import Training, refuse_beside_trainer
-
-if TYPE_CHECKING:
-    pass
+from .training import Training, fit_quietly, refuse_beside_trainer
+from .updating import update
 
 _log = logging.getLogger("mealkit")
+
+EPOCHS = 10
+"""Epochs of 100 steps in which a net is trained where nobody says how many: 1,000 steps, after
+which the tiny nets here gain nothing; see the page on forecasting."""
+
+WEIGHT_DECAY = 0.01
+"""Of AdamW where no `Training` is given; as in the runs that the page on forecasting measures."""
+
+PATIENCE = 3
+"""Epochs without improvement after which a model that is only tried is not trained further."""
 
 NUM_SHOWN = 4
 """Horizons of the past that pictures show and saved tasks keep, at least."""
 
 
-class Forecaster(SolvedTask):
+class Forecaster(SeriesTask):
     """Forecast numbers over time, with intervals, always beside the seasonal naive method.
 
     Args:
-        backbone: A name from ``mealkit.backbones.find(kind="series")``; None to let validation
-            windows decide between ``ridge`` and the naive methods.
+        backbone: A name from ``mealkit.backbones.find(kind="series")``; a module from windows
+            (B, L) to forecasts (B, horizon), which sees each window minus its last value over its
+            standard deviation; None to let validation windows decide between ``ridge``,
+            ``resmlp``, the naive methods and an ensemble of them.
         horizon: How many steps are to be forecast.
         season: Steps of the season, 1 where there is none.
+        quality: How long to look for a model where none is named: ``"fast"`` tries ``ridge`` and
+            two ``resmlp``, ``"best"`` six of these, which see more and less of the past.
         context: How many steps a method that sees windows sees; None for a choice by the data.
 
     Raises:
@@ -68,17 +99,24 @@ class Forecaster(SolvedTask):
 
     def __init__(
         self,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
         *,
         horizon: int,
         season: int = 1,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> None:
-        self.__build(backbone, SeriesDataSpec(horizon_steps=horizon, season=season), context)
+        spec = SeriesDataSpec(horizon_steps=horizon, season=season)
+        self.__build(backbone, spec, context, quality)
 
     def __build(
-        self, backbone: str | Backbone | None, spec: SeriesDataSpec, context: int | None
+        self,
+        backbone: str | Path | nn.Module | None,
+        spec: SeriesDataSpec,
+        context: int | None,
+        quality: Quality,
     ) -> None:
+        check_quality(quality, backbone)
         seen = None if context is None else {"context_steps": context}
         net = create(backbone or "ridge", spec, preprocessing=seen)
         if not isinstance(net, SeriesBackbone):
@@ -91,8 +129,17 @@ class Forecaster(SolvedTask):
         }
         super().__init__(backbone=net, head=nn.ModuleDict(calibrations), spec=spec, context=context)
         self.memory = Memory()
-        self.chooses = backbone is None
-        self._context = context
+        self.chooses, self.quality = backbone is None, quality
+        self._is_fresh = isinstance(backbone, str)  # a net of ours that has not been fitted yet
+        self._initial: dict[str, Tensor] | None = None  # of the net, before it was ever fitted
+        self._start: dict[str, Tensor] = {}  # of the net, before the last fit
+        self._was_pretrained = False
+        self._refits = False
+        self._is_tried = False  # as a candidate: it neither calibrates nor remembers
+        self._validated: np.ndarray[Any, Any] | None = None
+        self.zero_shot = net.trained and net.pretrained  # whether it forecasts as it came
+        self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
+        self.context = context
         self._frame_kind: FrameKind = "pandas"
 
     # Sources.
@@ -106,13 +153,17 @@ class Forecaster(SolvedTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
         val: int | None = None,
         test: int = 0,
         seed: int = 0,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from a CSV table (or one with tabs: .tsv) of dates and numbers.
@@ -125,6 +176,9 @@ class Forecaster(SolvedTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -132,7 +186,7 @@ class Forecaster(SolvedTask):
             test=test,
             seed=seed,
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_parquet(
@@ -143,13 +197,17 @@ class Forecaster(SolvedTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
         val: int | None = None,
         test: int = 0,
         seed: int = 0,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from a parquet table of dates and numbers (needs ``mealkit[parquet]``).
@@ -162,6 +220,9 @@ class Forecaster(SolvedTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -169,7 +230,7 @@ class Forecaster(SolvedTask):
             test=test,
             seed=seed,
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_data_frame(
@@ -180,13 +241,17 @@ class Forecaster(SolvedTask):
         time: str | None = None,
         target: Target | None = None,
         series: str | None = None,
+        static: Columns = (),
+        past: Columns = (),
+        future: Columns = (),
         frequency: str | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
         val: int | None = None,
         test: int = 0,
         seed: int = 0,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from a data frame of dates and numbers, pandas or polars.
@@ -199,6 +264,9 @@ class Forecaster(SolvedTask):
             time=time,
             target=target,
             series=series,
+            static=static,
+            past=past,
+            future=future,
             frequency=frequency,
             season=season,
             duplicates=duplicates,
@@ -206,7 +274,7 @@ class Forecaster(SolvedTask):
             test=test,
             seed=seed,
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_arrays(
@@ -219,7 +287,8 @@ class Forecaster(SolvedTask):
         val: int | None = None,
         test: int = 0,
         seed: int = 0,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from series in memory, without times.
@@ -229,21 +298,76 @@ class Forecaster(SolvedTask):
         data = SeriesData.from_arrays(
             arrays, horizon=horizon, ids=ids, season=season, val=val, test=test, seed=seed
         )
-        return cls.from_data(data, backbone=backbone, context=context)
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,  # Any: whatever answers with entries
+        *,
+        horizon: int,
+        time: str | None = None,
+        target: str = "target",
+        series: str | None = None,
+        frequency: str | None = None,
+        season: int | None = None,
+        duplicates: Duplicates = "raise",
+        val: int | None = None,
+        test: int = 0,
+        seed: int = 0,
+        backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
+        context: int | None = None,
+    ) -> Self:
+        """Make a task from a dataset with one entry a series: GluonTS, Hugging Face, torch, a list.
+
+        See `SeriesData.from_dataset` for the source and `Forecaster` for the model.
+        """
+        data = SeriesData.from_dataset(
+            dataset,
+            horizon=horizon,
+            time=time,
+            target=target,
+            series=series,
+            frequency=frequency,
+            season=season,
+            duplicates=duplicates,
+            val=val,
+            test=test,
+            seed=seed,
+        )
+        return cls.from_data(data, backbone=backbone, quality=quality, context=context)
 
     @classmethod
     def from_data(
         cls,
         data: SeriesData,
         *,
-        backbone: str | Backbone | None = None,
+        backbone: str | Path | nn.Module | None = None,
+        quality: Quality = "fast",
         context: int | None = None,
     ) -> Self:
         """Make a task from series that are read already."""
+        task = cls.__of(data, backbone, quality, context)
+        warn_of_unused(task.net, data.spec)
+        return task
+
+    @classmethod
+    def __of(
+        cls,
+        data: SeriesData,
+        backbone: str | Path | nn.Module | None,
+        quality: Quality,
+        context: int | None,
+    ) -> Self:
         task = cls.__new__(cls)
-        task.__build(backbone, data.spec, context)
+        task.__build(backbone, data.spec, context, quality)
         task.data = data
         return task
+
+    def candidate(self, data: SeriesData, backbone: SeriesBackbone) -> Self:
+        """Answer with a task for a backbone that is tried; what it cannot use needs no warning."""
+        return self.__of(data, backbone, "fast", self.context)
 
     # What follows a fit.
 
@@ -259,18 +383,74 @@ class Forecaster(SolvedTask):
             self._settle(data)
 
     def _settle(self, data: SeriesData) -> None:
+        if self._is_tried:
+            self._validated = None if data.val is None else validate(self, data.val)
+            return
         settle(self, data)
         self._remember(data)
+
+    def try_on(
+        self,
+        data: SeriesData,
+        *,
+        batch_size: int | None,
+        seed: int,
+        logger: Logger | None,
+        callbacks: Sequence[pl.Callback],
+    ) -> tuple[np.ndarray[Any, Any], History]:
+        """Learn from what precedes the validation windows, and forecast these, (W, H).
+
+        Raises:
+            DataError: No series is long enough for a window.
+        """
+        self._is_tried = True
+        if self.net.trained:
+            data.prepare(self.input_spec)  # which says how many windows can be learnt from
+            training = Training(weight_decay=WEIGHT_DECAY, seed=seed, patience=PATIENCE)
+            epochs = num_epochs(data, EPOCHS)
+            history = self.finetune(
+                data,
+                epochs=epochs,
+                refit=False,
+                training=training,
+                logger=logger,
+                callbacks=callbacks,
+            )
+        else:
+            history = self.finetune(
+                data, batch_size=batch_size, refit=False, logger=logger, callbacks=callbacks
+            )
+        if self._validated is None:
+            raise NoDataError("Expected validation windows to try a model on.")
+        return self._validated, history
+
+    def learn_rest(self, data: SeriesData, *, batch_size: int | None) -> None:
+        """Learn from what validated as well, with what validation has chosen."""
+        if self.net.trained:
+            self._refits = True
+            self.conclude(data, batch_size)
+        elif self.net.solved and len(data.rest()):
+            self._fit_rest(data, batch_size)
 
     def _remember(self, data: SeriesData) -> None:
         """Keep the ends of the series, up to what is held back."""
         known = data.table.cut(data.known)
         units = units_of(known, self.spec.season, known.lengths)
+        self.keep(known, units, data.scale_of(known.ids))
+
+    def keep(self, table: SeriesTable, units: np.ndarray[Any, Any], scale: Scale) -> None:
+        """Keep the ends of series, as far as forecasts and pictures need them.
+
+        Args:
+            table: The series, up to what is known.
+            units: The size of each series' errors, (N,).
+            scale: How each was scaled when it was learnt from; NaN where it was not.
+        """
         steps = self.net.input_spec.context_steps
         if steps:
             horizon, season = self.spec.horizon_steps, self.spec.season
             steps = max(steps, NUM_SHOWN * horizon, horizon + 3 * season)
-        self.memory = Memory.of(known, units, steps=steps)
+        self.memory = Memory.of(table, units, steps=steps, scale=scale)
 
     def use(self, name: str) -> None:
         """Take another backbone in place of the one that lost to it."""
@@ -297,35 +477,47 @@ class Forecaster(SolvedTask):
         callbacks: Sequence[pl.Callback] = (),
         refit: bool = True,
     ) -> History:
-        """Fit to series: solve, choose and calibrate on validation windows.
+        """Fit to series: solve or train, choose and calibrate on validation windows.
+
+        What is trained step by step draws windows: an epoch is 100 batches. The epoch with the
+        lowest loss on validation windows is kept, intervals are calibrated there, and then a net
+        with the same start learns for as many epochs from all windows, those that validated too.
+        A second call goes on from the current weights. What is solved in closed form takes
+        ``batch_size`` and what follows ``training``, and refuses the others.
 
         Args:
             data: What to learn from; None for the data this task was made from.
-            epochs: Nothing here is trained in epochs; like ``strategy``, ``lr``, ``resume``,
-                ``precision`` and ``training`` an error when given, and so is
-                ``batch_size="auto"``.
-            strategy: See ``epochs``.
-            lr: See ``epochs``.
-            batch_size: Windows added up at a time; None for the data's own.
+            epochs: How often 100 batches are drawn; None for `EPOCHS`.
+            strategy: Which part of the backbone trains when; None for ``full``. The last layer
+                trains in each.
+            lr: Peak learning rate; None for the backbone's own, ``"auto"`` to look for it.
+            batch_size: Windows of a batch; None for the data's own, else 256 to train a net and
+                1,024 to add sums up. ``"auto"`` as in `Task.finetune`, for nets.
             run: Folder for settings, history and the saved task. Never overwritten.
-            resume: See ``epochs``: a fit that was stopped is fitted again.
-            precision: See ``epochs``; series run in fp32.
-            training: See ``epochs``.
-            trainer: Your own Trainer, in place of ours.
+            resume: Whether a run of a net that was stopped goes on; what is solved is solved again.
+            precision: Series run in fp32: an error unless None or ``"32-true"``.
+            training: The settings changed once in a while. A time limit holds for each of the two
+                times that a net learns.
+            trainer: Your own Trainer, in place of ours; a net is then fitted once.
             logger: Added to our Trainer.
             callbacks: Added to our Trainer.
             refit: Whether the values that validated are learnt from at last.
 
         Returns:
-            One row, with the error of validation; none where nothing had to be learnt.
+            One row per epoch, with the loss of validation; none where nothing had to be learnt.
 
         Raises:
             NoDataError: There is nothing to learn from.
+            DataError: No series is long enough for a window.
             InvalidValueError: Arguments contradict each other or the data.
+            RunError: The run folder is in use, or its run was made with other settings or data.
         """
-        num_rows = _number(batch_size)
-        _refuse_training(epochs, strategy, lr, resume or None, precision, training)
-        if run is not None and not (self.net.solved or self.chooses):
+        if precision not in (None, "32-true"):
+            raise InvalidValueError(f"precision={precision!r}: series run in fp32. Leave it out.")
+        trains = self.net.trained and not self.chooses
+        if not trains:
+            _refuse_training(epochs, strategy, lr, resume or None, training)
+        if run is not None and not (self.net.solved or self.chooses or trains):
             raise InvalidValueError(
                 f"run= records how a model was fitted, and {self.model!r} has nothing to fit. "
                 "Leave it out, and use task.save()."
@@ -335,6 +527,120 @@ class Forecaster(SolvedTask):
         series = self._resolve_data(data)
         if not isinstance(series, SeriesData) or series.train is None:
             raise NoDataError("Expected series to learn from.")
+        self.fitting = {"batch_size": batch_size, "refit": refit}
+        if trains:
+            training = training or Training(weight_decay=WEIGHT_DECAY)
+            how = {"epochs": epochs, "strategy": strategy, "lr": lr, "training": training}
+            self.fitting |= how
+            self._begin_training(series, training)
+            self._refits = refit and trainer is None
+            return super().finetune(
+                series,
+                epochs=EPOCHS if epochs is None and trainer is None else epochs,
+                strategy=strategy,
+                lr=lr,
+                batch_size=batch_size,
+                run=run,
+                resume=resume,
+                training=training,
+                trainer=trainer,
+                logger=logger,
+                callbacks=callbacks,
+            )
+        rows = _number(batch_size)
+        if self.chooses and trainer is None:
+            return self._choose_all(series, run, rows, logger, callbacks, refit)
+        return self._solve_all(series, run, rows, trainer, logger, callbacks, refit)
+
+    def _choose_all(
+        self,
+        series: SeriesData,
+        run: str | Path | None,
+        batch_size: int | None,
+        logger: Logger | None,
+        callbacks: Sequence[pl.Callback],
+        refit: bool,
+    ) -> History:
+        """Try models on validation windows, and take the best mix of them."""
+        self._begin(series)
+        series.prepare(self.input_spec)
+        if series.val is None or not len(series.train):
+            return self._solve_all(series, run, batch_size, None, logger, callbacks, refit)
+        begun, recorder = self._run_folder(run, None), Recorder()
+        follow: list[pl.Callback] = []
+        if begun is not None:
+            follow = [recorder, *begun.callbacks(task=self, data=series, recorder=recorder)]
+        season = self.spec.season
+        tried = try_candidates(
+            self, series, batch_size, logger=logger, first=follow, callbacks=callbacks
+        )
+        tried += naive_methods(series, series.val)
+        weights, said = choose(tried, series.val, season)
+        _log.info(said)
+        if refit:
+            for one, weight in zip(tried, weights, strict=True):
+                if weight and one.task is not None:
+                    one.task.learn_rest(series, batch_size=batch_size)
+        self.backbone = mixed(tried, weights, season)
+        self.objective = objective_of(self.net, self.context)
+        mean = sum(weight * one.mean for one, weight in zip(tried, weights, strict=True))
+        calibrate(self, series, series.val, np.asarray(mean))
+        self._remember(series)
+        history = tried[int(np.argmax(weights))].history
+        if begun is not None:
+            begun.record(history)
+            begun.finish(self, history)
+        return history
+
+    def _begin_training(self, data: SeriesData, training: Training) -> None:
+        """Start from weights that the seed decides, where nobody brought others."""
+        net = self.net
+        if self._is_fresh and not net.pretrained:
+            with isolate_rng():
+                torch.manual_seed(training.seed)
+                self.backbone = rebuild(net.config, net.input_spec, pretrained=False)
+        self._is_fresh, self.zero_shot = False, False
+        data.prepare(self.input_spec)
+        if not len(data.train):
+            self._without_windows(data)
+        self._start, self._was_pretrained = _copy(self.net), self.net.pretrained
+        if self._initial is None:
+            self._initial = self._start
+
+    def conclude(self, data: Data, batch_size: int | None) -> None:
+        """Let a net with the same start learn from what validated, too."""
+        if not (self._refits and isinstance(data, SeriesData) and data.val is not None):
+            return
+        if self.best_epoch is None:
+            return
+        epochs, plan = self.best_epoch + 1, self.plan
+        self.net.load_state_dict(self._start)
+        self.net.pretrained = self._was_pretrained
+        self.plan = replace(plan, training=replace(plan.training, patience=None))
+        _log.info(f"Learning again, from what validated as well: {epochs} epochs from the start.")
+        fit = fit_quietly(
+            epochs=epochs,
+            precision="32-true",
+            training=self.plan.training,
+            logger=None,
+            callbacks=[],
+        )
+        self._adds = True
+        try:
+            self._fit(fit, data.whole(), epochs, batch_size, None)
+        finally:
+            self._adds, self.plan = False, plan
+
+    def _solve_all(
+        self,
+        series: SeriesData,
+        run: str | Path | None,
+        batch_size: int | None,
+        trainer: pl.Trainer | None,
+        logger: Logger | None,
+        callbacks: Sequence[pl.Callback],
+        refit: bool,
+    ) -> History:
         begun = self._run_folder(run, trainer)
         self._begin(series)
         recorder = Recorder()
@@ -343,9 +649,9 @@ class Forecaster(SolvedTask):
             own: list[pl.Callback] = [recorder]
             if begun is not None:
                 own += begun.callbacks(task=self, data=series, recorder=recorder)
-            self._fit_once(series, num_rows, trainer, logger, [*own, *callbacks])
+            self._fit_once(series, batch_size, trainer, logger, [*own, *callbacks])
             if refit and self.net.solved and len(series.rest()):
-                self._fit_rest(series, num_rows)
+                self._fit_rest(series, batch_size)
         else:
             self._without_windows(series)
             self._settle(series)
@@ -364,13 +670,13 @@ class Forecaster(SolvedTask):
         """Start from a fresh backbone, of a size that fits the data."""
         if self.chooses or self.net.solved:
             name = "ridge" if self.chooses else self.net.name
-            own = self._context or (None if self.chooses else self.net.input_spec.context_steps)
+            own = self.context or (None if self.chooses else self.net.input_spec.context_steps)
             seen = None if own is None else {"context_steps": own}
             self.backbone = create(name, data.spec, preprocessing=seen)
-            self.objective = objective_of(self.net, self._context)
+            self.objective = objective_of(self.net, self.context)
 
     def _without_windows(self, data: SeriesData) -> None:
-        if not self.net.solved:
+        if not (self.net.solved or self.net.trained):
             return
         context, horizon = self.net.needs_steps, self.spec.horizon_steps
         if not self.chooses:
@@ -384,7 +690,7 @@ class Forecaster(SolvedTask):
 
     def _fit_rest(self, data: SeriesData, batch_size: int | None) -> None:
         """Add the windows that validated, and solve again with the setting they chose."""
-        rest = SeriesData(data.table, spec=data.spec, val=0, seed=data.seed)
+        rest = data.whole()
         rest.train = data.rest()
         self._adds = True
         try:
@@ -398,6 +704,7 @@ class Forecaster(SolvedTask):
         *,
         horizon: int | None = None,
         level: Sequence[float] = (80, 95),
+        future: Any = None,  # Any: see Args
         batch_size: int = 1024,
     ) -> Forecasts:
         """Forecast what follows the last value of each series.
@@ -410,18 +717,30 @@ class Forecaster(SolvedTask):
                 the forecasts, with intervals that widen with the square root and are not
                 calibrated.
             level: Intervals, in percent.
+            future: What is known of the steps that are forecast, where the data had ``future=``
+                columns: a table (path or data frame) with a row per series and step. Rows of the
+                inputs that lie behind the last value count as well.
             batch_size: Series computed at a time.
 
         Raises:
             NoDataError: The task keeps no series, or the inputs hold none.
-            DataError: The inputs lack a column, or cannot be put on the grid.
+            DataError: The inputs lack a column, or cannot be put on the grid; or of ``future``
+                something is missing, or is of no step that is forecast.
         """
         probabilities = probabilities_of(level)
+        self.look(inputs)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         if steps < 1:
             raise InvalidValueError(f"horizon={horizon}: expected at least 1 step.")
-        samples = samples_at(table, table.lengths, self.spec.horizon_steps)
+        table = read_future(self, table, future, steps=steps)
+        samples = samples_at(
+            table,
+            table.lengths,
+            self.spec.horizon_steps,
+            scale=self.memory.scale_of(table.ids, Scale.learn(table, table.lengths)),
+            ahead=max(steps, self.spec.horizon_steps),
+        )
         mean, model = forecast(self.net, samples, horizon=steps, batch_size=batch_size)
         season = self.spec.season
         naive, _ = seasonal_naive(samples, season=season, horizon=steps)
@@ -442,13 +761,57 @@ class Forecaster(SolvedTask):
             frame_kind=kind,
         )
 
+    def look(self, inputs: Any = None) -> None:  # Any: see `predict`
+        """Let a net that was trained elsewhere see the task's data before its first forecast.
+
+        Nothing is trained: intervals are calibrated on validation windows, and the ends of the
+        series are remembered. A net that was fitted here has done so.
+
+        Args:
+            inputs: What is to be forecast; data without validation windows calibrate nothing.
+        """
+        if not self.zero_shot or self.calibration("model").calibrated:
+            return
+        data = inputs if isinstance(inputs, SeriesData) else self.data
+        if data is None or (inputs is not None and data.val is None):
+            _log.warning(
+                f"{self.model} was not fitted and has no data to calibrate on: the intervals are "
+                "normal guesses. Make the task from data (from_*), or call finetune."
+            )
+            return
+        self.check_data(data)
+        self._settle(data)
+
     def fresh(self, data: SeriesData) -> Self:
         """Answer with a task that has learnt nothing yet and is asked the same of other data."""
+        if self.net.trained and not self.chooses:
+            net = self._untrained()
+            # How covariates are scaled is part of what the data tell.
+            used = {kind: data.spec.covariates[kind] for kind in net.input_spec.covariates}
+            net.input_spec = net.input_spec.replace_covariates(used)
+            return self.__of(data, net, "fast", None)
         name = None if self.chooses else self.model
-        context = self._context
+        context = self.context
         if context is None and not self.chooses and self.net.solved:
             context = self.net.input_spec.context_steps
-        return type(self).from_data(data, backbone=name, context=context)
+        quality: Quality = self.quality if self.chooses else "fast"
+        return self.__of(data, name, quality, context)
+
+    def _untrained(self) -> SeriesBackbone:
+        net = self.net
+        if self._initial is not None or self._is_fresh or self.zero_shot:
+            again = deepcopy(net)
+            again.load_state_dict(self._initial or net.state_dict())
+            return again
+        if net.config["name"] is None:
+            raise InvalidValueError(
+                "This task was loaded with a module of yours, whose weights from before it was "
+                "trained are not known. Make a new task from the data and the untrained module."
+            )
+        made = rebuild(net.config, net.input_spec, pretrained=False)
+        if not isinstance(made, SeriesBackbone):
+            raise InvalidValueError(f"Expected a backbone for series, got {made}.")
+        return made
 
     def calibration(self, name: str) -> ErrorQuantiles:
         """Answer with what says how far off the ``"model"`` or the ``"naive"`` method is."""
@@ -480,6 +843,7 @@ class Forecaster(SolvedTask):
         Raises:
             NoDataError: Nothing was held back.
         """
+        self.look(data)
         return evaluate(self, data, step=step)
 
     def backtest(
@@ -505,6 +869,113 @@ class Forecaster(SolvedTask):
         """
         return backtest(self, data, windows=windows, step=step)
 
+    def leaderboard(
+        self,
+        models: Sequence[str] | None = None,
+        *,
+        data: SeriesData | None = None,
+        windows: int = 5,
+        step: int | None = None,
+    ) -> Leaderboard:
+        """Test several models on the same windows of the past, like `backtest`; the best first.
+
+        This task's own model and the seasonal naive method are always among them.
+
+        Args:
+            models: Names of backbones; None for the naive methods, ``theta`` and ``ridge``.
+            data: See `backtest`, like all below.
+            windows: How many forecasts of each series.
+            step: Steps from one to the next; None for the horizon.
+
+        Raises:
+            UnknownNameError: There is no such backbone.
+            NoDataError: There are no series that are long enough.
+        """
+        return compare(self, models, data, windows=windows, step=step)
+
+    def residuals(
+        self,
+        data: Any = None,  # Any: see Args
+        *,
+        step: int = 1,
+        last: int | None = None,
+    ) -> Residuals:
+        """Forecast values that are known, each from what precedes it, and compare.
+
+        No value reaches its own forecast; but the weights of a model have seen those that it was
+        fitted to.
+
+        Args:
+            data: What to look back on, as the inputs of `predict`; None for the data this task was
+                made from, or what a loaded task keeps.
+            step: How many steps are forecast at a time, from the values before the first of them.
+            last: How many steps at the end of each series; None for all before which there is
+                enough to forecast from.
+
+        Raises:
+            NoDataError: No series is long enough.
+        """
+        return find_residuals(self, data, step=step, last=last)
+
+    def anomalies(
+        self,
+        data: Any = None,  # Any: see `residuals`
+        *,
+        level: float = 99,
+        step: int = 1,
+        last: int | None = None,
+    ) -> Anomalies:
+        """Say which values lie outside of the interval that was forecast for them.
+
+        Args:
+            data: See `residuals`, like ``step`` and ``last``.
+            level: Of the interval, in percent: of usual values 100 - level % lie outside, as far
+                as the coverage goes that `finetune` measures and says.
+            step: With 1, a level that stays shifted is flagged once; with the horizon, as long as
+                forecasts from before the shift reach.
+            last: How many steps at the end of each series.
+
+        Raises:
+            NoDataError: No series is long enough.
+        """
+        return find_anomalies(self, data, level=level, step=step, last=last)
+
+    def decompose(self, inputs: Any = None, *, future: Any = None) -> Decomposition:
+        """Take forecasts apart into what they are the sum of.
+
+        A linear model forecasts trend, season and rest of the past one by one, which add up to its
+        forecast; ``nbeats`` adds up the answers of its stacks.
+
+        Args:
+            inputs: As in `predict`.
+            future: As in `predict`.
+
+        Raises:
+            InvalidValueError: The model is of another kind.
+        """
+        return decompose(self, inputs, future)
+
+    def update(self, new: Any) -> Self:  # Any: see Args
+        """Take up new rows behind the series that the task keeps, and go on from them.
+
+        Nothing is fitted again: the model, its intervals and the usual size of each series' errors
+        stay, and intervals still widen in restless times, since the latest errors count. What has
+        no size yet, a new series, gets it from its own values. The data this task was made from
+        grow as well, so that the next `finetune` learns from the new rows.
+
+        Args:
+            new: A table (path or data frame) with the columns that were learnt from and rows that
+                are later than what is known, or arrays as in `from_arrays` where there are no
+                times. Names that are not known are new series.
+
+        Raises:
+            NoDataError: The task keeps no series, or the rows hold no number.
+            DataError: Rows are doubled, not later than what is known, or off the grid; or there is
+                a column that the task was not fitted with.
+        """
+        update(self, new)
+        return self
+
     def save(self, folder: str | Path, *, history: bool = True) -> Path:
         """Write the task to a folder: ``task.json`` and ``model.safetensors``, no pickle.
 
@@ -524,13 +995,21 @@ class Forecaster(SolvedTask):
         finally:
             self.memory = kept
 
+    def take_settings(self, settings: Mapping[str, Any]) -> None:  # Any: plain JSON values
+        """Make room for what a finished run calibrated and remembered."""
+        for name, values in settings["calibrations"].items():
+            self.head[name] = ErrorQuantiles.from_settings(values)
+        self.memory = Memory.from_settings(settings["memory"])
+
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
         return {
-            "context": self._context,
+            "context": self.context,
             "chooses": self.chooses,
+            "quality": self.quality,
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
+            "zero_shot": self.zero_shot,
         }
 
     @classmethod
@@ -539,11 +1018,11 @@ class Forecaster(SolvedTask):
         if not isinstance(spec, SeriesDataSpec):
             raise InvalidValueError(f"Expected what series tell, got {spec}.")
         task = cls.__new__(cls)
-        task.__build(backbone, spec, None)
-        task._context, task.chooses = settings["context"], settings["chooses"]
-        for name, values in settings["calibrations"].items():
-            task.head[name] = ErrorQuantiles.from_settings(values)
-        task.memory = Memory.from_settings(settings["memory"])
+        task.__build(backbone, spec, None, "fast")
+        task.context, task.chooses = settings["context"], settings["chooses"]
+        task.quality = settings.get("quality", "fast")  # absent from the first saved tasks
+        task.zero_shot = bool(settings.get("zero_shot"))
+        task.take_settings(settings)
         return task
 
 
@@ -556,11 +1035,15 @@ def _number(batch_size: int | str | None) -> int | None:
     return batch_size
 
 
+def _copy(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
 def _refuse_training(*given: object) -> None:
-    names = ("epochs", "strategy", "lr", "resume", "precision", "training")
+    names = ("epochs", "strategy", "lr", "resume", "training")
     found = [f"{n}=" for n, value in zip(names, given, strict=True) if value is not None]
     if found:
         raise InvalidValueError(
-            f"{', '.join(found)}: the backbones for series are solved in one pass in fp32, so this "
-            "would change nothing. Leave it out."
+            f"{', '.join(found)}: this backbone is solved in one pass or has nothing to learn, so "
+            "that would change nothing. Leave it out, or name a backbone that is trained."
         )

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from ..backbones.series_base import SeriesBackbone
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import RunningErrors, SeriesTable
-from .forecast_metrics import MASE, MSIS, QUANTILES, RMSSE, SMAPE, SQL, WQL, Coverage
+from .forecast_metrics import CRPS, MASE, MSIS, QUANTILES, RMSSE, SMAPE, SQL, WQL, Coverage
 from .running import move, plain_loader
 from .training import best_device
 
@@ -25,10 +25,26 @@ LEVELS = (80, 95)
 _BATCH_STEPS = 2_000_000  # most values of a batch of whole histories
 
 
-def samples_at(table: SeriesTable, steps: Array, horizon: int) -> SeriesSamples:
-    """Answer with one window of each series, before which some steps are known, (N,)."""
+def samples_at(
+    table: SeriesTable,
+    steps: Array,
+    horizon: int,
+    *,
+    scale: Scale | None = None,
+    ahead: int | None = None,
+) -> SeriesSamples:
+    """Answer with one window of each series.
+
+    Args:
+        table: The series.
+        steps: How many steps precede each window's target, (N,).
+        horizon: Steps that the net was built for.
+        scale: How the series are scaled; None for what these steps tell.
+        ahead: Steps of future covariates; None for the horizon.
+    """
     origins = Origins(np.arange(len(table)), np.asarray(steps))
-    return SeriesSamples(table, Scale.learn(table, steps), origins, horizon=horizon)
+    known = Scale.learn(table, steps) if scale is None else scale
+    return SeriesSamples(table, known, origins, horizon=horizon, ahead=ahead)
 
 
 def forecast(
@@ -47,7 +63,7 @@ def forecast(
     # Whole histories are float64, which not every accelerator knows, and loop in numpy anyway.
     device = best_device() if net.input_spec.scaled else torch.device("cpu")
     net.to(device).eval()
-    size = batch_size
+    size = min(batch_size, net.most_rows or batch_size)
     if not net.input_spec.context_steps and len(samples):
         size = int(np.clip(_BATCH_STEPS // max(1, samples.history.max()), 1, size))
     for batch in plain_loader(samples, batch_size=size):
@@ -131,10 +147,32 @@ def units_at(samples: SeriesSamples, units: Array, season: int) -> Array:
         units: Of all series, (N,), from `units_of`.
         season: Steps of the season.
     """
+    return _restless(samples, units[samples.origins.series], season)
+
+
+def units_before(samples: SeriesSamples, units: Mapping[str, float], season: int) -> Array:
+    """Measure the same, (W,), for series some of which have no known size.
+
+    What precedes a window tells the size of those; nothing that comes later does.
+
+    Args:
+        samples: The windows.
+        units: The sizes that are known, by the name of the series.
+        season: Steps of the season.
+    """
+    table, series = samples.table, samples.origins.series
+    known = np.array([units.get(id, np.nan) for id in table.ids])
+    own = np.zeros(len(samples))
+    for steps in (1, season):
+        found = RunningErrors.of(table, steps).mean(series, 0, samples.history)
+        own = np.where(np.isfinite(found), found, own)
+    return _restless(samples, np.where(np.isfinite(known[series]), known[series], own), season)
+
+
+def _restless(samples: SeriesSamples, own: Array, season: int) -> Array:
     series, last = samples.origins.series, samples.history
     first = np.maximum(0, last - max(samples.horizon, 2 * season))
     late = RunningErrors.of(samples.table, season).mean(series, first, last)
-    own = units[series]
     answer: Array = np.sqrt(own * np.where(late > 0, late, own))
     return answer
 
@@ -159,7 +197,7 @@ class Scores:
     def __init__(self, season: int) -> None:
         self._season = season
         self.scaled = {"mase": MASE(), "rmsse": RMSSE(), "sql": SQL(), "msis": MSIS(max(LEVELS))}
-        self.plain = {"smape": SMAPE(), "wql": WQL()}
+        self.plain = {"smape": SMAPE(), "wql": WQL(), "crps": CRPS()}
         self.coverage = {level: Coverage() for level in LEVELS}
 
     def add(self, samples: SeriesSamples, mean: Array, quantiles: Mapping[float, Array]) -> None:
@@ -179,7 +217,8 @@ class Scores:
         self.scaled["rmsse"].update(forecast, truth, squared, observed)
         self.scaled["sql"].update(each, truth, absolute, observed)
         self.plain["smape"].update(forecast, truth, observed)
-        self.plain["wql"].update(each, truth, observed)
+        for name in ("wql", "crps"):
+            self.plain[name].update(each, truth, observed)
         for level, metric in self.coverage.items():
             low, high = _tensors(*(quantiles[p] for p in ends_of(level)))
             metric.update(low, high, truth, observed)
@@ -190,7 +229,7 @@ class Scores:
         """Answer with the metrics by name; those that no window can tell are left out."""
         named: dict[str, Metric] = {
             name: (self.scaled | self.plain)[name]
-            for name in ("mase", "rmsse", "smape", "wql", "sql", "msis")
+            for name in ("mase", "rmsse", "smape", "wql", "sql", "crps", "msis")
         }
         named |= {f"coverage_{level}": metric for level, metric in self.coverage.items()}
         values = {name: float(metric.compute()) for name, metric in named.items()}

@@ -309,10 +309,11 @@ class ImageClassifier(Classifier):
     @classmethod
     def from_dataset(
         cls,
-        train: Any,  # Any: a torch Dataset, or one of Hugging Face
+        train: Any,  # Any: a torch Dataset, one of Hugging Face, or a Stream
         *,
         image: str = "image",
         label: str = "label",
+        classes: Sequence[str] | None = None,
         val: Any = None,
         test: Any = None,
         group: str | None = None,
@@ -325,7 +326,7 @@ class ImageClassifier(Classifier):
         in_chans: int | None = None,
         size: int | tuple[int, int] | None = None,
     ) -> Self:
-        """Make a task from a torch or Hugging Face dataset.
+        """Make a task from a torch or Hugging Face dataset, or from a stream.
 
         See `ImageData.from_dataset` for the source and `ImageClassifier` for the net.
         """
@@ -333,6 +334,7 @@ class ImageClassifier(Classifier):
             train,
             image=image,
             label=label,
+            classes=classes,
             val=val,
             test=test,
             group=group,

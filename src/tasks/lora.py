@@ -153,6 +153,7 @@ def merge_adapters(net: nn.Module) -> None:
             layer.merge()
             plain = layer.get_base_layer()
         setattr(net.get_submodule(parent), child, plain)
+    vars(net).pop("peft_config", None)  # it would warn of the adapters of an earlier run
 
 
 def _is_linear(module: nn.Module) -> bool:

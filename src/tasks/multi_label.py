@@ -59,10 +59,17 @@ class MultiLabel(Objective):
         return Step(own.mean(), logits)
 
     def solve(
-        self, task: Task, features: Tensor, targets: Tensor, *, weights: Tensor | None
+        self,
+        task: Task,
+        features: Tensor,
+        targets: Tensor,
+        *,
+        weights: Tensor | None,
+        num_views: int = 1,
     ) -> str:
         """Solve the linear head by `fit_probes`."""
-        probes = fit_probes(features, targets, weights=weights, seed=task.plan.training.seed)
+        seed = task.plan.training.seed
+        probes = fit_probes(features, targets, weights=weights, num_views=num_views, seed=seed)
         task.set_head(probes.weight, probes.bias)
         low, high = float(probes.penalties.min()), float(probes.penalties.max())
         return f"cross-validated loss {probes.loss:.4f} with penalties from {low:g} to {high:g}"

@@ -100,9 +100,10 @@ class BankCache:
             raise NoDataError("These data have no training part, so there are no neighbours.")
         key = (samples, fingerprint(task.backbone), resolve_precision(task.precision))
         if self._bank is None or self._key != key:
+            targets = targets_of(samples)
             features, read = compute_features(task, samples, batch_size=batch_size)
             self._key = key
-            self._bank = Bank.of(samples.ids, targets_of(samples), features, read)
+            self._bank = Bank.of(samples.ids, targets, features, read)
         return self._bank
 
 

@@ -55,7 +55,13 @@ class Objective(nn.Module):
         """Do what follows an optimiser step: move a teacher, fill a queue. By default nothing."""
 
     def solve(
-        self, task: Task, features: Tensor, targets: Tensor, *, weights: Tensor | None
+        self,
+        task: Task,
+        features: Tensor,
+        targets: Tensor,
+        *,
+        weights: Tensor | None,
+        num_views: int = 1,
     ) -> str:
         """Fit the head in closed form or to convergence, and say in words what came of it.
 
@@ -63,9 +69,10 @@ class Objective(nn.Module):
 
         Args:
             task: Whose head is fitted.
-            features: (N, F), on the task's device.
+            features: (N, F), on the task's device, or on the CPU where there are many.
             targets: (N,), on the task's device.
             weights: How much each row counts, (N,); None for all the same.
+            num_views: Rows that follow each other and are versions of one input.
         """
         raise NotImplementedError
 
@@ -135,12 +142,25 @@ class Supervised(Objective):
         return Step(own.mean(), logits)
 
     def solve(
-        self, task: Task, features: Tensor, targets: Tensor, *, weights: Tensor | None
+        self,
+        task: Task,
+        features: Tensor,
+        targets: Tensor,
+        *,
+        weights: Tensor | None,
+        num_views: int = 1,
     ) -> str:
         """Solve the linear head by `fit_probe`."""
         num_classes = len(task.spec.classes)
         seed = task.plan.training.seed
-        probe = fit_probe(features, targets, num_classes=num_classes, weights=weights, seed=seed)
+        probe = fit_probe(
+            features,
+            targets,
+            num_classes=num_classes,
+            weights=weights,
+            num_views=num_views,
+            seed=seed,
+        )
         task.set_head(probe.weight, probe.bias)
         return f"cross-validated accuracy {probe.accuracy:.3f} with penalty {probe.penalty:g}"
 

@@ -26,7 +26,8 @@ def parameter_groups(
 
     Args:
         backbone: Groups named after the position of its blocks.
-        others: The modules beside it, as the group `HEAD`; shared parameters count once.
+        others: The modules beside it, as the group `HEAD`; shared parameters count once. What no
+            block of the backbone names belongs to it, too: the last layer of a net for series.
         lr: The peak rate of every group; the schedule multiplies it.
         weight_decay: For the parameters that decay.
     """
@@ -35,8 +36,8 @@ def parameter_groups(
         (position, {name: named[name] for name in block.parameters})
         for position, block in enumerate(backbone.blocks)
     ]
-    own = {id(parameter) for parameter in named.values()}
-    rest = {n: p for n, p in others.named_parameters() if id(p) not in own}
+    in_blocks = {id(parameter) for _, part in parts for parameter in part.values()}
+    rest = {n: p for n, p in others.named_parameters() if id(p) not in in_blocks}
     parts.append((HEAD, rest))
     groups: list[dict[str, Any]] = []
     for part, parameters in parts:

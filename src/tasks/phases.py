@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from torch import nn
 
-from ..data.module import Data, Loader
+from ..data.module import Data, Loader, Views
+from .feature_cache import Features, features_of, fits_memory
 from .processes import copy_from_first
-from .running import encode
 from .strategies import Lora, Schedule
 from .training import resolve_precision
 
@@ -66,6 +67,8 @@ class Phases(pl.Callback):
         """Say what trains when, and freeze; also when a run is resumed."""
         if trainer.is_global_zero:
             _log.info(self._table(trainer))
+            if _views(trainer) is not None and not self._get_schedule().num_frozen_epochs:
+                _log.warning("data.n_views changes nothing in this run: no epoch is frozen.")
         self.apply(trainer.current_epoch)
         if trainer.fit_loop.restarted_mid_epoch:  # whose start is not told again
             self.on_train_epoch_start(trainer, pl_module)
@@ -87,7 +90,7 @@ class Phases(pl.Callback):
         named = dict(task.backbone.named_parameters())
         row = self._get_schedule().row(epoch)
         for module in task.backbone.modules():  # those that span blocks follow the whole
-            module.training = any(row)
+            module.training = any(row) or not row  # a net without blocks is all head
         for block, multiplier in zip(task.backbone.blocks, row, strict=True):
             for name in block.parameters:
                 fixed = id(named[name]) in self._fixed
@@ -128,17 +131,16 @@ class Phases(pl.Callback):
     def _cache(self, trainer: pl.Trainer) -> None:
         loaders = _loaders(trainer)
         started = time.perf_counter()
-        fresh = [loader for loader in loaders if not loader.fetch.cached]
-        for loader in fresh:
+        made: list[tuple[Loader, Features]] = []
+        for loader in [loader for loader in loaders if not loader.fetch.cached]:
+            views = _views(trainer) if loader is loaders[0] else None
             with trainer.precision_plugin.forward_context():
-                features, present = encode(
-                    self._task, loader, num_processes=trainer.world_size, rank=trainer.global_rank
-                )
-            loader.fetch.cache(features, present)
-        if fresh and trainer.is_global_zero:
-            count = sum(len(loader.fetch) for loader in fresh)
-            seconds = time.perf_counter() - started
-            _log.info(f"Ran the frozen backbone once over {count:,} inputs ({seconds:.1f} s).")
+                found = features_of(self._task, loader, trainer, views=views)
+            count = 1 if views is None else views.count
+            loader.fetch.cache(found.values, found.present, num_views=count)
+            made.append((loader, found))
+        if made and trainer.is_global_zero:
+            self._say_made(made, time.perf_counter() - started)
         if not self._solved:
             if trainer.is_global_zero:
                 self._solve(trainer, loaders[0])
@@ -146,18 +148,30 @@ class Phases(pl.Callback):
                 copy_from_first(self._task.head.state_dict().values())
             self._solved = True
 
+    @staticmethod
+    def _say_made(made: Sequence[tuple[Loader, Features]], seconds: float) -> None:
+        for loader, found in made:
+            if found.file is not None:
+                _log.info(f"Read features of {len(loader.fetch):,} inputs from {found.file}.")
+        run = [loader for loader, found in made if found.file is None]
+        if run:
+            count = sum(len(loader.fetch) for loader in run)
+            _log.info(f"Ran the frozen backbone once over {count:,} inputs ({seconds:.1f} s).")
+
     def _solve(self, trainer: pl.Trainer, loader: Loader) -> None:
         features, targets, rows = loader.fetch.rows()
         data = getattr(trainer, "datamodule", None)
         # Drawing rare classes more often is, for a head that sees all rows at once, their weight.
         weights = data.train_weights() if isinstance(data, Data) else None
+        views = _views(trainer)
         started = time.perf_counter()
         device = self._task.device
         words = self._task.objective.solve(
             self._task,
-            features.to(device),
+            features.to(device) if fits_memory(*features.shape) else features,
             targets.to(device),
             weights=None if weights is None else weights[rows].to(device),
+            num_views=1 if views is None else views.count,
         )
         seconds = time.perf_counter() - started
         _log.info(f"Solved the head on them: {words} ({seconds:.1f} s).")
@@ -167,6 +181,8 @@ class Phases(pl.Callback):
         cached, solves = task.caches_features(trainer), self.solves
         data = getattr(trainer, "datamodule", None)
         inputs = data.sees if isinstance(data, Data) else "batches of your loader"
+        views = _views(trainer)
+        once = "features" if views is None else f"features of {views.count} views"
         lines = [f"{'epochs':<8} {'trains':<22} {'rate':<20} {'sees'}"]
         for first, last, row in schedule.phases():
             epochs = f"{first + 1}" if first == last else f"{first + 1}-{last + 1}"
@@ -177,7 +193,7 @@ class Phases(pl.Callback):
             opens = " + adapters" if opens and isinstance(task.plan.strategy, Lora) else opens
             trains = f"{task.trains_beside}{opens}"
             rate = task.plan.rates(open_blocks)
-            sees = "features computed once" if cached and frozen else inputs
+            sees = f"{once} computed once" if cached and frozen else inputs
             lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")
         norm = "frozen" if task.freezes_batch_norm else "moving"
         head = f"Training by {task.plan}, {trainer.precision}, batch statistics {norm}"
@@ -191,6 +207,11 @@ def _loaders(trainer: pl.Trainer) -> list[Loader]:
     found = [trainer.train_dataloader, trainer.val_dataloaders]
     flat = [one for item in found for one in (item if isinstance(item, list) else [item])]
     return [loader for loader in flat if isinstance(loader, Loader)]
+
+
+def _views(trainer: pl.Trainer) -> Views | None:
+    data = getattr(trainer, "datamodule", None)
+    return data.views if isinstance(data, Data) else None
 
 
 def is_cacheable(trainer: pl.Trainer) -> bool:

@@ -11,6 +11,7 @@ import torch
 from ..data.inputs import Inputs
 from ..data.module import Data, EpochSampler
 from ..data.samples import Samples, Subset
+from ..data.stream_samples import StreamSamples
 from ..errors import InvalidValueError, NoDataError
 from ..specs import ImageSpec
 from .multi_label_results import MultiLabelPredictions
@@ -33,8 +34,11 @@ def training_pictures(task: ImageClassifier, data: Data, n: int) -> Shown:
     if data.train is None:
         raise NoDataError("These data have no training part to show.")
     data.prepare(task.input_spec)
-    sampler = EpochSampler(data.train, batch_size=n, shuffle=True, seed=data.seed)
-    batch = data.train.__getitems__(list(sampler)[:n])
+    if isinstance(data.train, StreamSamples):
+        batch = next(iter(data.loader(data.train, batch_size=n, shuffle=True)))
+    else:
+        sampler = EpochSampler(data.train, batch_size=n, shuffle=True, seed=data.seed)
+        batch = data.train.__getitems__(list(sampler)[:n])
     seen = data.augment_batch(batch, epoch=0)
     labels = labels_of(batch["target"], task.classes)
     titles = [one if isinstance(one, str) else _joined(one) for one in labels]

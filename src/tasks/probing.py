@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..data.module import Data
-from ..data.samples import Samples, Subset
+from ..data.module import Data, Loader
+from ..data.samples import Fetch, Samples, Subset
 from ..errors import InvalidValueError, NoDataError
 from .classification import targets_of
 from .neighbors import Bank
 from .pretext import Pretext
 from .probe import fit_probe
-from .running import encode, plain_loader
+from .running import encode
 
 if TYPE_CHECKING:
     from .task import Task
@@ -182,7 +182,7 @@ class Probing(pl.Callback):
     def _probe(self, trainer: pl.Trainer, prefix: str) -> None:
         parts = []
         for samples in self._parts:
-            loader = plain_loader(samples)
+            loader = Loader(Fetch(samples))
             with trainer.precision_plugin.forward_context():
                 features, present = encode(
                     self._task, loader, num_processes=trainer.world_size, rank=trainer.global_rank

@@ -16,7 +16,8 @@ import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..data.module import Data, Loader
+from ..data.module import Data, EpochSampler, Loader
+from ..data.stream_loader import StreamLoader
 from ..errors import InvalidValueError
 from .optim import make_optimizer, parameter_groups
 from .running import restored
@@ -162,14 +163,19 @@ def _diverged(losses: Sequence[float]) -> bool:
 def _batches(trainer: pl.Trainer) -> Iterator[Batch]:
     """Go over training batches without end, through a loader of their own."""
     data, loader = getattr(trainer, "datamodule", None), trainer.train_dataloader
-    if not isinstance(data, Data) or not isinstance(loader, Loader) or data.train is None:
+    if (
+        not isinstance(data, Data)
+        or not isinstance(loader, Loader | StreamLoader)
+        or data.train is None
+    ):
         raise InvalidValueError(
             "lr='auto' needs data of mealkit (datamodule=, or task.finetune(data)): other loaders "
             "cannot be set back. Give a number."
         )
     own = data.loader(data.train, batch_size=loader.batch_size, shuffle=True)
     for epoch in itertools.count():
-        own.sampler.set_epoch(epoch)  # type: ignore[attr-defined]  # our EpochSampler
+        if isinstance(own.sampler, EpochSampler | StreamLoader):
+            own.sampler.set_epoch(epoch)
         for batch in own:
             yield trainer.strategy.batch_to_device(batch)
 

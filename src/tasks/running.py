@@ -11,11 +11,14 @@ from torch import Tensor
 
 from ..data.module import BATCH_SIZE, EpochSampler, Loader
 from ..data.samples import Fetch, Samples
+from ..data.stream_loader import StreamLoader
+from ..data.stream_samples import StreamSamples
+from ..data.streams import Order
 from ..errors import InvalidValueError
-from .processes import share_rows
 from .training import best_device, resolve_precision
 
 if TYPE_CHECKING:
+    from ..data.module import Views
     from ..data.report import Report
     from ..specs import Batch
     from .task import Task
@@ -29,10 +32,18 @@ def plain_loader(
     report: Report | None = None,
     num_processes: int = 1,
     rank: int = 0,
-) -> Loader:
+) -> Loader | StreamLoader:
     """Build a loader over prepared samples, or a share of them; batches name their rows."""
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InvalidValueError(f"batch_size={batch_size!r}: expected a number of at least 1.")
+    if isinstance(samples, StreamSamples):
+        return StreamLoader(
+            samples,
+            batch_size=batch_size,
+            order=Order(shuffle=False, num_processes=num_processes, rank=rank),
+            num_workers=num_workers,
+            report=report,
+        )
     sampler = EpochSampler(
         samples, batch_size=batch_size, shuffle=False, num_processes=num_processes, rank=rank
     )
@@ -79,50 +90,75 @@ def run(
 
 
 def encode(
-    task: Task, loader: Loader, *, num_processes: int = 1, rank: int = 0
+    task: Task,
+    loader: Loader,
+    *,
+    views: Views | None = None,
+    into: Tensor | None = None,
+    num_processes: int = 1,
+    rank: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Run the backbone once over everything that a training loader has, in eval mode.
+    """Run the backbone once over what a training loader has, or a share of it, in eval mode.
 
     Its order and batch size do not matter: rows are gathered by position. The caller decides the
-    precision; train and eval modes are as before afterwards. Of several processes each computes a
-    share, and all have everything afterwards.
+    precision; train and eval modes are as before afterwards.
 
     Args:
         task: Whose backbone runs.
         loader: Whose samples it runs over.
+        views: The versions of each sample, one after the other; None for samples as they are.
+        into: Where the features are written, (N * views, F); None for new memory.
         num_processes: How many share the work.
         rank: Which of them this one is.
 
     Returns:
-        Features in fp32 on the CPU, (N, F), and which rows were readable, (N,) of bool.
+        Features in fp32 on the CPU, (N * views, F), and which samples were read here, (N,) of bool;
+        rows of other processes are left as they were, or zero.
     """
-    samples = loader.fetch.samples
-    features = torch.zeros(len(samples), task.backbone.num_features)
-    present = torch.zeros(len(samples), dtype=torch.int64)  # no process exchanges bools
-    modes = {module: module.training for module in task.modules()}
-    task.eval()
-    plain = plain_loader(
-        samples,
+    count, num_samples = 1 if views is None else views.count, len(loader.fetch.samples)
+    shape = (num_samples * count, task.backbone.num_features)
+    features = torch.zeros(shape) if into is None else into
+    present = torch.zeros(num_samples, dtype=torch.bool)
+    plain = own_loader(loader, num_processes=num_processes, rank=rank)
+    with in_eval_mode(task):
+        for batch in plain:
+            if "padding" in batch:
+                continue
+            for number in range(count):
+                rows = batch["index"] * count + number
+                features[rows] = view_features(task, batch, views=views, number=number)
+            present[batch["index"]] = True
+    return features, present
+
+
+def own_loader(loader: Loader, *, num_processes: int, rank: int) -> Loader | StreamLoader:
+    """Build a loader over the share of a process in the samples of a training loader, in order."""
+    return plain_loader(
+        loader.fetch.samples,
         num_workers=loader.num_workers,
         report=loader.report,
         num_processes=num_processes,
         rank=rank,
     )
+
+
+def view_features(task: Task, batch: Batch, *, views: Views | None, number: int) -> Tensor:
+    """Answer with the features of one view of a batch, (B, F) in fp32 on the CPU."""
+    moved = move(batch, task.device)
+    return task.features(moved if views is None else views.make(moved, number)).float().cpu()
+
+
+@contextmanager
+def in_eval_mode(task: Task) -> Iterator[None]:
+    """Compute without chance and without gradients, and put the modes back afterwards."""
+    modes = {module: module.training for module in task.modules()}
+    task.eval()
     try:
         with torch.no_grad():
-            for batch in plain:
-                if "padding" in batch:
-                    continue
-                values = task.features(move(batch, task.device))
-                features[batch["index"]] = values.float().cpu()
-                present[batch["index"]] = 1
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if num_processes > 1:
-        share_rows(features, device=task.device)
-        share_rows(present, device=task.device)
-    return features, present.bool()
 
 
 @contextmanager

@@ -104,6 +104,10 @@ class Run:
         )
         return [writer, Checkpoints(self.folder, fingerprint)]
 
+    def record(self, history: History) -> None:
+        """Write the history of another fit than the one that was followed."""
+        _write(self.folder / _HISTORY, pd.DataFrame(history.rows).to_csv(index=False))
+
     def finish(self, task: Task, history: History) -> None:
         """Add the saved task and the curves, which need ``mealkit[plots]``; nothing goes on."""
         task.save(self.folder / _TASK)

@@ -127,8 +127,8 @@ def restore_task(task: Task, folder: Path) -> None:
         SavedTaskError: The folder is no saved task, is damaged, or of another make.
     """
     saved = _read(folder)
+    task.take_settings(saved["settings"])  # which decide how many tensors there are
     _fill(task, folder)
-    task.take_settings(saved["settings"])
     task.backbone.pretrained = bool(saved["backbone"]["pretrained"])
     task.precision = str(saved["precision"])
     task.eval()

@@ -39,17 +39,36 @@ def settle(task: Forecaster, data: SeriesData) -> None:
         for name in ("model", "naive"):
             task.head[name] = ErrorQuantiles(horizon, season=season)
         return
-    _sharpen(task, data.val)
-    mean, _ = forecast(task.net, data.val, horizon=horizon)
+    mean = validate(task, data.val)
     naive, _ = seasonal_naive(data.val, season=season, horizon=horizon)
-    mean = _choose(task, data.val, mean, naive)
-    units = units_at(data.val, units_of(data.table, season, data.learnt), season)
-    said = _measure(mean, data.val, units, season)
+    calibrate(task, data, data.val, _choose(task, data.val, mean, naive))
+
+
+def validate(task: Forecaster, samples: SeriesSamples) -> Array:
+    """Answer with forecasts of validation windows, (W, H), with the setting that they choose."""
+    _sharpen(task, samples)
+    mean, _ = forecast(task.net, samples, horizon=task.spec.horizon_steps)
+    return mean
+
+
+def calibrate(task: Forecaster, data: SeriesData, samples: SeriesSamples, mean: Array) -> None:
+    """Learn the intervals from what forecasts of validation windows missed, and measure them.
+
+    Args:
+        task: Whose intervals they are.
+        data: With the validation windows.
+        samples: These windows, W of them.
+        mean: What was forecast, (W, H).
+    """
+    season = task.spec.season
+    naive, _ = seasonal_naive(samples, season=season, horizon=task.spec.horizon_steps)
+    units = units_at(samples, units_of(data.table, season, data.learnt), season)
+    said = _measure(mean, samples, units, season)
     for name, forecasts in (("model", mean), ("naive", naive)):
-        errors = _errors(forecasts, data.val, units)
-        series = data.val.origins.series
+        errors = _errors(forecasts, samples, units)
+        series = samples.origins.series
         task.head[name] = ErrorQuantiles.learn(
-            errors, series, data.table.ids, season=season, alike=_alike(errors, data.val)
+            errors, series, data.table.ids, season=season, alike=_alike(errors, samples)
         )
     _log.info(f"Calibrated the intervals on {len(mean):,} validation windows; {said}.")
 

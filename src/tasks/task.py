@@ -502,10 +502,14 @@ class Task(pl.LightningModule):
             self._say_unused(data, lr)
         self._fit(fit, data, num_epochs, num_rows, checkpoint)
         self._stage_done = False
+        self.conclude(data, num_rows)
         history = messenger.history()
         if begun is not None and (trainer is None or trainer.is_global_zero):
             begun.finish(self, history)
         return history
+
+    def conclude(self, data: Data, batch_size: int | None) -> None:
+        """Do what follows a fit, before its run is finished and saved; by default nothing."""
 
     def _run_stage(
         self,
@@ -608,7 +612,7 @@ class Task(pl.LightningModule):
         if self._only_head_trains(data, num_epochs):
             _log.info("batch_size='auto': the head sees features; no size has to be found.")
             return None
-        start = BATCH_SIZE if data.batch_size is None else data.batch_size
+        start = data.usual_batch_size if data.batch_size is None else data.batch_size
         size, training = size_that_fits(self, data, start=start), self.plan.training
         accumulate = training.accumulate * math.ceil(start / size)
         self.plan = replace(self.plan, training=replace(training, accumulate=accumulate))

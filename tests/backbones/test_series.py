@@ -7,16 +7,19 @@ import pytest
 import torch
 
 from mealkit import backbones
+from mealkit.backbones.series_base import ENTRIES, SeriesBackbone, roll_out
 from mealkit.backbones.series_ridge import Choice, Moments, choose, contexts_of, solve
 from mealkit.errors import BackboneError, InvalidValueError, UnknownNameError
-from mealkit.specs import SeriesDataSpec, SeriesSpec
+from mealkit.specs import COVARIATES, Covariate, SeriesDataSpec, SeriesSpec
 
-NAMES = backbones.find(kind="series")
+NAMES = [n for n in backbones.find(kind="series") if backbones.describe(n).source == "mealkit"]
+NETS = ["nlinear", "dlinear", "resmlp", "nbeats", "nhits", "tide", "tsmixer", "itransformer"]
+NETS += ["deepar"]
 DATA = SeriesDataSpec(horizon_steps=4, season=3)
 
 
 def make(name: str, data: SeriesDataSpec = DATA):
-    return backbones.create(name, data)
+    return backbones.create(name, data).eval()
 
 
 def ask(net, series, horizon: int = 4) -> list[float]:
@@ -31,7 +34,9 @@ def ask(net, series, horizon: int = 4) -> list[float]:
 
 
 def test_these_are_known():
-    assert {"drift", "naive", "naive2", "ridge", "seasonal-naive", "theta"} == set(NAMES)
+    others = {"drift", "naive", "naive2", "ridge", "seasonal-naive", "theta"}
+    assert others | set(NETS) == set(NAMES)
+    assert {name for name in NAMES if make(name).trained} == set(NETS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,7 +50,7 @@ def test_rebuilt_nets_forecast_the_same(name):
     net = make(name)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter)
-    again = backbones.rebuild(net.config, net.input_spec, pretrained=False)
+    again = backbones.rebuild(net.config, net.input_spec, pretrained=False).eval()
     again.load_state_dict(net.state_dict())
     series = np.random.default_rng(0).normal(5, 1, 80).tolist()
     net, again = net.double(), again.double()
@@ -77,19 +82,65 @@ def test_rows_of_a_batch_do_not_touch_each_other(name):
 def test_pretrained_weights_and_options_are_refused(name):
     with pytest.raises(BackboneError, match="has no pretrained weights"):
         backbones.create(name, DATA, pretrained=True)
-    with pytest.raises(BackboneError, match="takes no options"):
-        backbones.create(name, DATA, options={"depth": 3})
+    error, words = (
+        (UnknownNameError, f"no option of '{name}' 'dept'")
+        if name in NETS
+        else (BackboneError, "takes no options")
+    )
+    with pytest.raises(error, match=words):
+        backbones.create(name, DATA, options={"dept": 3})
 
 
 def test_what_is_no_backbone_for_series_is_refused():
     with pytest.raises(UnknownNameError, match="Did you mean 'ridge'"):
         make("rigde")
-    with pytest.raises(BackboneError, match="trained step by step"):
-        backbones.create(torch.nn.LSTM(1, 2), DATA)
+    with pytest.raises(BackboneError, match="context_steps can be changed"):
+        backbones.create("nlinear", DATA, preprocessing={"horizon_steps": 3})
     with pytest.raises(BackboneError, match="only the context_steps"):
         backbones.create("naive", DATA, preprocessing={"context_steps": 3})
     with pytest.raises(InvalidValueError, match="context_steps=0"):
         backbones.create("ridge", DATA, preprocessing={"context_steps": 0})
+
+
+# Covariates.
+
+
+class Summing(SeriesBackbone):
+    """Answers with the last value, and adds the covariates of the step before and of the step."""
+
+    covariates = frozenset({"past", "future"})
+
+    def forecast(self, *tensors, horizon: int):
+        entries = self.named(tensors)
+        if horizon > self.horizon_steps:
+            return roll_out(self, tensors, horizon)
+        ahead = entries["future_covariates"][:, entries["past"].shape[1] :, 0]
+        return entries["past"][:, -1:] + entries["past_covariates"][:, -1:, 0] + ahead[:, :horizon]
+
+
+def test_a_backbone_says_which_covariates_it_can_use():
+    price = {kind: (Covariate(column=kind),) for kind in COVARIATES}
+    data = SeriesDataSpec(horizon_steps=4, **price)
+    for name in NAMES:
+        net = make(name, data)
+        assert set(net.input_spec.covariates) == net.covariates
+        assert all((ENTRIES[kind] in net.inputs) == (kind in net.covariates) for kind in COVARIATES)
+    spec = SeriesSpec(context_steps=3, horizon_steps=4, static=price["static"])
+    with pytest.raises(BackboneError, match="cannot use static covariates, only past, future"):
+        Summing(input_spec=spec, config={"name": "summing", "season": 1})
+
+
+def test_rolling_out_moves_along_known_covariates_and_holds_unknown_ones():
+    some = (Covariate(column="a"),)
+    spec = SeriesSpec(context_steps=2, horizon_steps=2, past=some, future=some)
+    net = Summing(input_spec=spec, config={"name": "summing", "season": 1})
+    past = torch.tensor([[5.0, 1.0]])
+    before = torch.tensor([[[100.0], [1000.0]]])
+    future = torch.tensor([[[7.0], [7.0], [0.1], [0.2], [0.3], [0.4], [0.5]]])
+    answer = net.forecast(past, before, future, horizon=5)
+    assert answer[0].tolist() == pytest.approx(
+        [1001.1, 1001.2, 2001.5, 2001.6, 3002.1], rel=1e-6
+    )  # 1 + 1000 + 0.1, ...; 1001.2 + 1000 + 0.3, ...
 
 
 # Baselines.

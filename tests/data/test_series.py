@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 
@@ -11,7 +12,7 @@ import pytest
 
 from mealkit.data import Frequency, SeriesData
 from mealkit.errors import DataError, InvalidValueError, NoDataError
-from mealkit.specs import DataSpec, InputSpec, SeriesDataSpec, SeriesSpec
+from mealkit.specs import Covariate, DataSpec, InputSpec, SeriesDataSpec, SeriesSpec
 
 
 def hourly(count: int = 200, *, start: str = "2024-01-01", seed: int = 0) -> pd.DataFrame:
@@ -332,5 +333,15 @@ def test_specs_survive_json():
     assert InputSpec.from_json(seen.to_json()) == seen
     told = SeriesDataSpec(horizon_steps=3, season=7, target=("a", "b"), frequency="D")
     assert DataSpec.from_json(told.to_json()) == told
+    kiosk = Covariate(column="kind", category="kiosk", center=0.25, spread=0.5)
+    both = {"static": (kiosk,), "future": (Covariate(column="price"),)}
+    seen = SeriesSpec(context_steps=5, horizon_steps=3, **both)
+    told = SeriesDataSpec(horizon_steps=3, **both)
+    for spec, kind in ((seen, InputSpec), (told, DataSpec)):
+        assert kind.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+        assert spec.covariates == both
+    assert seen.replace({"context_steps": 7}).covariates == both
     with pytest.raises(InvalidValueError, match="horizon=0"):
         SeriesDataSpec(horizon_steps=0)
+    with pytest.raises(InvalidValueError, match="Covariates come in windows"):
+        seen.replace({"context_steps": 0})

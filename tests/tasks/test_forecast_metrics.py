@@ -10,11 +10,34 @@ import pytest
 import torch
 
 from mealkit import Forecaster, SeriesData
-from mealkit.tasks.forecast_metrics import MASE, MSIS, OWA, RMSSE, SMAPE, SQL, WQL, Coverage
+from mealkit.tasks.forecast_metrics import (
+    CRPS,
+    MASE,
+    MSIS,
+    OWA,
+    QUANTILES,
+    RMSSE,
+    SMAPE,
+    SQL,
+    WQL,
+    Coverage,
+)
 
 FORECAST = torch.tensor([[2.0, 4.0], [0.0, 10.0]])
 TARGET = torch.tensor([[1.0, 2.0], [0.0, 30.0]])
 SCALE = torch.tensor([3.0, 5.0])
+LOCKED = {
+    "mase": 0.270724,
+    "rmsse": 0.295013,
+    "smape": 5.17524,
+    "wql": 0.045365,
+    "sql": 0.224268,
+    "crps": 11.015554,
+    "msis": 2.398207,
+    "coverage": 0.833333,
+    "owa": 0.270266,
+}
+"""Of the drawn forecasts below; whoever changes a metric changes what it is compared with."""
 
 
 def value(metric, *arrays):
@@ -37,6 +60,23 @@ def test_quantile_metrics_by_hand():
     quantiles = (0.1, 0.9)
     assert value(WQL(quantiles), forecast, target) == pytest.approx(2 * losses / 5)
     assert value(SQL(quantiles), forecast, target, torch.tensor([2.0])) == pytest.approx(losses)
+
+
+def test_crps_by_hand():
+    forecast = torch.tensor([[[1.0, 4.0]]])
+    assert value(CRPS((0.1, 0.9)), forecast, torch.tensor([[5.0]])) == pytest.approx(1.3)
+
+
+def test_crps_of_many_quantiles_is_that_of_the_distribution():
+    """Of a standard normal: y (2 Phi(y) - 1) + 2 phi(y) - 1 / sqrt(pi) (Gneiting et al. 2005)."""
+    normal = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
+    levels = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    for happened in (-1.5, 0.0, 0.4, 3.0):
+        y = torch.tensor([[happened]], dtype=torch.float64)
+        density = float(normal.log_prob(y).exp())
+        exact = happened * (2 * float(normal.cdf(y)) - 1) + 2 * density - np.pi**-0.5
+        found = value(CRPS(levels.tolist()), normal.icdf(levels)[None, None], y)
+        assert found == pytest.approx(exact, abs=1e-3)
 
 
 def test_interval_metrics_by_hand():
@@ -71,6 +111,119 @@ def test_batches_add_up_to_the_whole():
     for row in (slice(0, 1), slice(1, 2)):
         parts.update(FORECAST[row], TARGET[row], SCALE[row])
     assert float(whole.compute()) == pytest.approx(float(parts.compute()))
+
+
+def drawn() -> dict[str, np.ndarray]:
+    """Two series of different size, 30 known steps and 6 to forecast, and forecasts of them."""
+    rng = np.random.default_rng(7)
+    size = np.array([[1.0], [50.0]])
+    past, target = size * rng.normal(10, 2, (2, 30)), size * rng.normal(10, 2, (2, 6))
+    mean = target + size * rng.normal(0, 1, (2, 6))
+    normal = torch.special.ndtri(torch.tensor(QUANTILES, dtype=torch.float64)).numpy()
+    quantiles = mean[..., None] + size[..., None] * normal
+    low, high = mean - size, mean + size
+    return {
+        "past": past, "target": target, "mean": mean, "quantiles": quantiles, "low": low,
+        "high": high, "naive": past[:, -6:],
+    }  # fmt: skip
+
+
+def of_ours(drawn: dict[str, np.ndarray], season: int = 6) -> dict[str, float]:
+    tensors = {name: torch.from_numpy(values) for name, values in drawn.items()}
+    change = np.abs(drawn["past"][:, season:] - drawn["past"][:, :-season])
+    absolute = torch.from_numpy(change.mean(1))
+    squared = torch.from_numpy(np.sqrt(np.square(change).mean(1)))
+    mean, target, each = (tensors[name] for name in ("mean", "target", "quantiles"))
+    low, high = tensors["low"], tensors["high"]
+    return {
+        "mase": value(MASE(), mean, target, absolute),
+        "rmsse": value(RMSSE(), mean, target, squared),
+        "smape": value(SMAPE(), mean, target),
+        "wql": value(WQL(), each, target),
+        "sql": value(SQL(), each, target, absolute),
+        "crps": value(CRPS(), each, target),
+        "msis": value(MSIS(95), low, high, target, absolute),
+        "coverage": value(Coverage(), low, high, target),
+        "owa": value(OWA(), mean, tensors["naive"], target, absolute),
+    }
+
+
+def of_loops(drawn: dict[str, np.ndarray], season: int = 6) -> dict[str, float]:
+    """The definitions, number by number, in float64."""
+    sums: dict[str, list[float]] = {name: [] for name in of_ours(drawn)}
+    totals = {"loss": 0.0, "size": 0.0}
+    naive: dict[str, list[float]] = {"smape": [], "mase": []}
+    for row in range(2):
+        past, target = drawn["past"][row], drawn["target"][row]
+        changes = [past[t] - past[t - season] for t in range(season, len(past))]
+        scale = sum(map(abs, changes)) / len(changes)
+        root = (sum(c * c for c in changes) / len(changes)) ** 0.5
+        parts: dict[str, list[float]] = {name: [] for name in sums}
+        for step, y in enumerate(target):
+            f, low, high = (drawn[name][row, step] for name in ("mean", "low", "high"))
+            g = drawn["naive"][row, step]
+            losses = [
+                p * (y - q) if y >= q else (1 - p) * (q - y)
+                for p, q in zip(QUANTILES, drawn["quantiles"][row, step], strict=True)
+            ]
+            loss = 2 * sum(losses) / len(losses)
+            totals["loss"] += loss
+            totals["size"] += abs(y)
+            parts["mase"].append(abs(y - f) / scale)
+            parts["rmsse"].append((y - f) ** 2)
+            parts["smape"].append(200 * abs(y - f) / (abs(y) + abs(f)))
+            parts["sql"].append(loss / scale)
+            parts["crps"].append(loss)
+            missed = max(low - y, 0) + max(y - high, 0)
+            parts["msis"].append((high - low + 2 / 0.05 * missed) / scale)
+            parts["coverage"].append(float(low <= y <= high))
+            naive["mase"].append(abs(y - g) / scale)
+            naive["smape"].append(200 * abs(y - g) / (abs(y) + abs(g)))
+        for name, values in parts.items():
+            sums[name].append(sum(values) / max(1, len(values)))
+        sums["rmsse"][-1] = sums["rmsse"][-1] ** 0.5 / root
+    found = {name: sum(values) / 2 for name, values in sums.items()}
+    ratios = [found[name] / (sum(values) / len(values)) for name, values in naive.items()]
+    return found | {"wql": totals["loss"] / totals["size"], "owa": sum(ratios) / 2}
+
+
+def test_all_metrics_have_the_digits_of_their_definitions():
+    found, expected = of_ours(drawn()), of_loops(drawn())
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert {name: round(number, 6) for name, number in found.items()} == LOCKED
+
+
+def test_metrics_agree_with_utilsforecast():
+    losses = pytest.importorskip("utilsforecast.losses")
+    values = drawn()
+    ids = np.repeat(["a", "b"], 6)
+    frame = pd.DataFrame(
+        {"unique_id": ids, "ds": np.tile(np.arange(30, 36), 2), "y": values["target"].ravel()}
+    )
+    frame["m"] = values["mean"].ravel()
+    frame["m-lo-95"], frame["m-hi-95"] = values["low"].ravel(), values["high"].ravel()
+    names = [f"m{place}" for place in range(len(QUANTILES))]
+    frame[names] = values["quantiles"].reshape(12, -1)
+    past = pd.DataFrame(
+        {
+            "unique_id": np.repeat(["a", "b"], 30),
+            "ds": np.tile(np.arange(30), 2),
+            "y": values["past"].ravel(),
+        }
+    )
+    found, levels = of_ours(values), np.array(QUANTILES)
+    scaled = {"seasonality": 6, "train_df": past}
+    theirs = {
+        "mase": losses.mase(frame, ["m"], **scaled),
+        "rmsse": losses.rmsse(frame, ["m"], **scaled),
+        "smape": losses.smape(frame, ["m"]),
+        "sql": losses.scaled_mqloss(frame, {"m": names}, levels, **scaled),
+        "crps": losses.mqloss(frame, {"m": names}, levels),
+        "coverage": losses.coverage(frame, ["m"], 95),
+    }
+    factors = {"smape": 200, "sql": 2, "crps": 2}  # theirs lack them
+    for name, table in theirs.items():
+        assert table["m"].mean() * factors.get(name, 1) == pytest.approx(found[name], rel=1e-9)
 
 
 @pytest.mark.real

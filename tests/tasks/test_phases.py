@@ -13,6 +13,7 @@ from torch import nn
 
 from mealkit import ImageClassifier, ImageData, Training
 from mealkit.errors import InvalidValueError
+from mealkit.tasks.probe import fit_probe
 from mealkit.tasks.running import encode
 
 Make = Callable[..., ImageClassifier]
@@ -264,3 +265,103 @@ def test_history_says_the_loss_of_a_row_also_when_gradients_are_accumulated(
         losses.append(history.rows[0]["train/loss"])
     assert losses[0] == pytest.approx(np.log(3), abs=1e-3)  # the head starts at zero
     assert losses[1] == pytest.approx(losses[0], abs=1e-3)
+
+
+def test_views_run_the_backbone_once_each_and_the_head_learns_from_all(make_task: Make) -> None:
+    task = make_task()
+    task.data.augment, task.data.n_views = "light", 3
+    task.backbone.net.num_forwards = 0
+    task.finetune(epochs=2, strategy="freeze", precision="32-true")
+    assert task.backbone.net.num_forwards == 3 * 36 + 12  # validation is never augmented
+    views = [feature_views(task, epoch) for epoch in range(3)]
+    assert not torch.equal(views[0], views[1])
+    rows = torch.stack(views, 1).flatten(0, 1)
+    targets = task.data.train.targets.repeat_interleave(3)
+    expected = fit_probe(rows, targets, num_classes=3, num_views=3)
+    assert torch.allclose(task.head[1].weight, expected.weight, rtol=1e-4, atol=1e-4)
+
+
+def feature_views(task: ImageClassifier, epoch: int) -> torch.Tensor:
+    """Features of all training pictures as the augmentation of an epoch shows them."""
+    task.eval()
+    batch = task.data.train.__getitems__(range(36))
+    seen = task.data.augment_batch(batch, epoch=epoch)
+    with torch.no_grad():
+        return task.features(seen)
+
+
+def test_steps_on_views_see_all_of_them_in_a_batch(make_task: Make) -> None:
+    seen = []
+
+    class Look(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+            seen.append((trainer.current_epoch, batch["index"], len(batch["features"])))
+
+    task = make_task()
+    task.finetune(epochs=1, strategy="freeze")  # a head that has learnt is trained by steps
+    task.data.augment, task.data.n_views = "light", 2
+    head = task.head[1].weight.clone()
+    task.finetune(epochs=2, strategy="freeze", batch_size=12, callbacks=[Look()])
+    assert not torch.equal(task.head[1].weight, head)
+    assert [count for _, _, count in seen] == [24] * 6
+    for epoch in range(2):
+        index = torch.cat([rows for number, rows, _ in seen if number == epoch])
+        assert torch.bincount(index).tolist() == [2] * 36
+
+
+def test_balance_holds_for_views(make_task: Make) -> None:
+    heads = []
+    for n_views in (None, 1):
+        task = make_task()
+        task.data.balance = {"circle": 5.0}
+        task.data.augment, task.data.n_views = flat, n_views
+        if n_views is None:
+            task.data.augment = "none"
+        task.finetune(epochs=1, strategy="freeze")
+        heads.append(task.head[1].weight)
+    assert torch.allclose(*heads, atol=1e-6)
+
+
+def flat(images: torch.Tensor, *, seed: int, epoch: int, index: torch.Tensor) -> torch.Tensor:
+    return images
+
+
+@pytest.mark.parametrize("augment", [None, "none"])
+def test_views_of_nothing_are_refused(make_task: Make, augment: str | None) -> None:
+    task = make_task()
+    task.data.augment, task.data.n_views = augment, 2
+    with pytest.raises(InvalidValueError, match="nothing tells the views apart"):
+        task.finetune(epochs=1, strategy="freeze")
+    task.data.augment, task.data.n_views = "light", 0
+    with pytest.raises(InvalidValueError, match="n_views=0"):
+        task.finetune(epochs=1, strategy="freeze")
+
+
+def test_views_are_said_and_where_they_change_nothing_too(
+    make_task: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make_task()
+    task.data.augment, task.data.n_views = "light", 2
+    with caplog.at_level(logging.INFO, logger="mealkit"):
+        task.finetune(epochs=2, strategy="freeze_unfreeze")
+    assert "features of 2 views computed once" in caplog.text
+    assert "n_views changes nothing" not in caplog.text
+    task.finetune(epochs=1, strategy="full")
+    assert "n_views changes nothing in this run: no epoch is frozen" in caplog.text
+
+
+def test_an_augmentation_that_breaks_pictures_stops_the_run_at_once(make_task: Make) -> None:
+    def smaller(images, *, seed, epoch, index):
+        return images[..., ::2]
+
+    def scaled(images, *, seed, epoch, index):
+        return images / 255
+
+    for change, words in ((smaller, r"\(12, 3, 16, 8\)"), (scaled, "answered with float32 of")):
+        task = make_task()
+        task.data.augment = change
+        with pytest.raises(InvalidValueError, match=words):
+            task.finetune(epochs=1, strategy="full")
+    task.data.augment = lambda images, *, seed, epoch, index: None
+    with pytest.raises(InvalidValueError, match="answered with NoneType and was given uint8"):
+        task.finetune(epochs=1, strategy="full")

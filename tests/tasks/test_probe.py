@@ -6,6 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from mealkit.tasks import probe
 from mealkit.tasks.probe import PENALTIES, fit_probe, fit_probes
 
 
@@ -81,6 +82,43 @@ def test_the_accuracy_that_chooses_the_penalty_is_weighted_too() -> None:
     weighted = fit_probe(features, targets, num_classes=2, weights=weights)
     assert plain.accuracy == pytest.approx(0.95, abs=0.01)
     assert weighted.accuracy == pytest.approx(0.5, abs=0.15)
+
+
+def test_features_that_are_read_piece_by_piece_have_the_same_solution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features, targets = blobs(301, 3, 8, noise=1.0)
+    weights = torch.linspace(0.5, 1.5, 301)
+    whole = fit_probe(features, targets, num_classes=3, weights=weights)
+    monkeypatch.setattr(probe, "MAX_NUMBERS", 8 * 50)  # 50 rows at a time
+    parts = fit_probe(features, targets, num_classes=3, weights=weights)
+    assert parts.penalty == whole.penalty
+    assert parts.accuracy == pytest.approx(whole.accuracy)
+    assert (parts.weight - whole.weight).abs().max() < 1e-3
+    assert (parts.bias - whole.bias).abs().max() < 1e-3
+
+
+def test_views_that_are_copies_change_nothing() -> None:
+    features, targets = blobs(90, 3, 30, noise=4.0)
+    one = fit_probe(features, targets, num_classes=3)
+    copies, of = features.repeat_interleave(4, 0), targets.repeat_interleave(4)
+    four = fit_probe(copies, of, num_classes=3, num_views=4)
+    assert four.penalty == one.penalty
+    assert four.accuracy == pytest.approx(one.accuracy)
+    assert (four.weight - one.weight).abs().max() < 1e-3
+    # Without being told, copies on both sides of a fold look like understanding.
+    fooled = fit_probe(copies, of, num_classes=3)
+    assert fooled.accuracy > one.accuracy + 0.1
+
+
+def test_views_of_one_input_stay_together_where_only_some_rows_choose_the_penalty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "MAX_ROWS", 120)
+    features, targets = blobs(90, 3, 30, noise=4.0)
+    copies, of = features.repeat_interleave(4, 0), targets.repeat_interleave(4)
+    told = fit_probe(copies, of, num_classes=3, num_views=4)
+    assert told.accuracy < fit_probe(copies, of, num_classes=3).accuracy
 
 
 # Several classes at once, each by itself.

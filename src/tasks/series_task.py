@@ -1,10 +1,11 @@
-"""SolvedTask: what a task over series does when a Trainer fits it, without any optimiser."""
+"""SeriesTask: what a task over series does when a Trainer fits it, by sums or by steps."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
@@ -12,22 +13,30 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from ..backbones.series_base import SeriesBackbone
+from ..backbones import find
+from ..backbones.series import covariates_of
+from ..backbones.series_base import SeriesBackbone, kinds_of
 from ..backbones.series_ridge import Ridge, contexts_of
 from ..data.module import Data
 from ..data.series import SeriesData
 from ..errors import InvalidValueError
 from ..specs import Batch, SeriesDataSpec
 from .least_squares import LeastSquares, Nothing
+from .objectives import Objective
+from .strategies import Staged, Strategy, name_of, resolve
 from .task import Task
-from .training import fit_quietly, fit_with
+from .training import Training, fit_quietly, fit_with
+from .window_loss import WindowLoss
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
 
-class SolvedTask(Task):
-    """A backbone for series that is fitted by sums, or has nothing to fit.
+_log = logging.getLogger("mealkit")
+
+
+class SeriesTask(Task):
+    """A backbone for series that is fitted by sums or trained by steps, or has nothing to fit.
 
     Args:
         backbone: What forecasts.
@@ -38,7 +47,7 @@ class SolvedTask(Task):
 
     monitor: str = "val/loss"
     monitor_mode: ClassVar[Literal["max", "min"]] = "min"
-    default_lr: ClassVar[tuple[float, float]] = (1e-3, 1e-3)
+    default_lr: ClassVar[tuple[float, float]] = (1e-3, 1e-3)  # each net has a rate of its own
     data: SeriesData | None
     spec: SeriesDataSpec
 
@@ -59,6 +68,7 @@ class SolvedTask(Task):
             metrics=MetricCollection({}),
         )
         self.precision = "32-true"
+        self.plan_training()
         self._is_solved = False  # whether this run has its solution
         self._adds = False  # whether a run goes on from what was learnt
 
@@ -95,36 +105,83 @@ class SolvedTask(Task):
                     f"The task has {name}={mine}, the data have {theirs}. Build the task from the "
                     "data: Forecaster.from_data(data)."
                 )
+        if _names(self.spec) != _names(data.spec):
+            warn_of_unused(self.net, data.spec)
         self.spec = data.spec
 
+    def plan_training(
+        self,
+        *,
+        strategy: str | Strategy | None = None,
+        lr: float | Literal["auto"] | None = None,
+        training: Training | None = None,
+    ) -> Self:
+        """Decide what happens when a Trainer fits this task; `finetune` does this by itself.
+
+        Args:
+            strategy: See `Task.plan_training`; None for ``full``. The last layer of a net for
+                series trains in each, as the head of other tasks does.
+            lr: Peak learning rate of AdamW; None for the backbone's own.
+            training: The other settings.
+
+        Returns:
+            The task itself, so that the call can be chained.
+        """
+        chosen = resolve(strategy or "full")
+        if isinstance(chosen, Staged):
+            raise InvalidValueError(
+                f"strategy={name_of(chosen)!r} compares classes, and series have none. Use one of "
+                "full, freeze, freeze_unfreeze, gradual, layer_decay."
+            )
+        rate = self.net.default_lr if lr is None else lr
+        return super().plan_training(strategy=chosen, lr=rate, training=training)
+
+    def setup(self, stage: str) -> None:
+        """Tell the data whether windows are to be drawn or passed through, and what they hold."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SeriesData):
+            data.draws = self.net.trained
+        super().setup(stage)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build none: what is learnt here is solved."""
-        return None
+        """Build AdamW and its schedule for what is trained; none for what is solved."""
+        return super().configure_optimizers() if self.net.trained else None
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Attach none: nothing is frozen, and there is one solution."""
-        return []
+        """Attach what the plan asks for; nothing where nothing is trained."""
+        return super().configure_callbacks() if self.net.trained else []
 
     def on_fit_start(self) -> None:
         """Start to add up."""
         if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge):
-            self.objective.begin(self.net, goes_on=self._adds)
+            data = getattr(self.trainer, "datamodule", None)
+            known = data if isinstance(data, SeriesData) else None
+            self.objective.begin(self.net, goes_on=self._adds, data=known)
         self._is_solved = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """Add the windows of a batch up; a second epoch has nothing to add."""
-        if isinstance(self.objective, LeastSquares) and self.current_epoch == 0:
-            self.objective.add(batch)
+        """Answer with the loss of a batch, or add its windows up; once, and not every epoch."""
+        if self.net.trained:
+            return super().training_step(batch, batch_idx)
+        first = self.current_epoch == 0
+        if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge) and first:
+            self.objective.add(self.net, batch)
         return None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add the validation windows of a batch up."""
+        """Score a batch of validation windows, or add them up."""
+        if self.net.trained:
+            super().validation_step(batch, batch_idx)
+            return
         watched = not self.trainer.sanity_checking and self.current_epoch == 0
         if isinstance(self.objective, LeastSquares) and isinstance(self.net, Ridge) and watched:
             self.objective.see(self.net, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Solve with the setting that validation chooses, and log its error."""
+        """Log the error of validation, or solve with the setting that it chooses."""
+        if self.net.trained:
+            super().on_validation_epoch_end()
+            return
         fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
         if fitting and self.trainer.is_last_batch:  # a Trainer may validate within an epoch, too
             self._solve()
@@ -172,8 +229,31 @@ class SolvedTask(Task):
         self._fit(fit, data, 1, batch_size, None)
 
 
-def objective_of(net: SeriesBackbone, context: int | None) -> LeastSquares | Nothing:
+def warn_of_unused(net: SeriesBackbone, spec: SeriesDataSpec) -> None:
+    """Say which covariates of data a backbone cannot use: they would change nothing."""
+    unused = {kind: v for kind, v in spec.covariates.items() if kind not in net.covariates}
+    if not unused:
+        return
+    columns = ", ".join(
+        f"{kind} {', '.join(dict.fromkeys(repr(c.column) for c in several))}"
+        for kind, several in unused.items()
+    )
+    usable = ", ".join(kinds_of(net.covariates)) or "none"
+    able = [name for name in find(kind="series") if covariates_of(name) >= set(spec.covariates)]
+    _log.warning(
+        f"{net.name} cannot use these covariates, which will change nothing: {columns}. It uses "
+        f"{usable}; backbones that use all of them: {', '.join(able)}."
+    )
+
+
+def _names(spec: SeriesDataSpec) -> list[tuple[str, str]]:
+    return [(kind, c.name) for kind, several in spec.covariates.items() for c in several]
+
+
+def objective_of(net: SeriesBackbone, context: int | None) -> Objective:
     """Answer with what a backbone is asked; validation chooses a context that nobody decided."""
+    if net.trained:
+        return WindowLoss()
     if not net.solved:
         return Nothing()
     steps = net.input_spec.context_steps

@@ -1,0 +1,53 @@
+"""mealkit's side of the benchmark of nets for series: fit, then score windows behind it.
+
+Settings: table (CSV with a column ``date``, standardised), model, horizon, context, steps,
+batch_size, windows (how many follow each other at the end of the table) and seed. Nothing
+validates, as on the other side.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+import numpy as np
+import torch
+
+from mealkit import Forecaster
+from mealkit.data.series import EPOCH_STEPS
+from mealkit.tasks import Training
+
+settings = json.loads(sys.argv[1])
+logging.getLogger("mealkit").setLevel(logging.ERROR)
+torch.set_num_threads(1)
+held = settings["windows"] * settings["horizon"]
+task = Forecaster.from_csv(
+    settings["table"],
+    horizon=settings["horizon"],
+    season=24,
+    val=0,
+    test=held,
+    backbone=settings["model"],
+    context=settings["context"],
+)
+before = time.process_time()
+task.finetune(
+    epochs=settings["steps"] // EPOCH_STEPS,
+    batch_size=settings["batch_size"],
+    training=Training(seed=settings["seed"], weight_decay=0.01),
+)
+fitted = time.process_time()
+answer = task.evaluate()
+errors = np.abs(answer.actual - answer.forecasts.mean)
+print(
+    json.dumps(
+        {
+            "fit_seconds": fitted - before,
+            "forecast_seconds": time.process_time() - fitted,
+            "mae": float(errors.mean()),
+            "num_windows": len(errors),
+        }
+    )
+)

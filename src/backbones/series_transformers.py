@@ -1,0 +1,496 @@
+"""Nets for series from transformers: PatchTST and PatchTSMixer to train, TimesFM as it comes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from torch import Tensor, nn
+from transformers import AutoConfig
+
+from ..errors import BackboneError, InvalidValueError, unknown_name
+from ..specs import SeriesDataSpec, SeriesSpec
+from .base import Block
+from .blocks import make_blocks, partition
+from .registry import BackboneInfo, Request
+from .series_net import LOSSES, WINDOW, Options, SeriesNet, WindowNet
+from .sources import NET, Config
+from .transformers_net import json_of, read_folder
+from .weights import Weights, load, unreachable
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ("*.json", "*.safetensors")
+LAYOUT = {"center": "mean", "spread": "deviation"}
+"""The nets normalise windows themselves, by mean and deviation; done before, that changes nothing,
+but windows that never change come out as they are."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A family of nets of transformers.
+
+    Args:
+        model_type: As transformers calls it.
+        net: Name of the class that forecasts.
+        hub: Where trained weights are; None for nets that are trained on one's own series.
+        context: The config's value for how many steps are seen.
+        horizon: The config's value for how many steps are forecast at once.
+        any_length: Whether it takes fewer steps than it was built for as well.
+        defaults: Values of the config in which untrained nets differ from those of transformers.
+    """
+
+    model_type: str
+    net: str
+    hub: str | None
+    context: str
+    horizon: str
+    any_length: bool
+    defaults: Mapping[str, Any]
+
+
+KINDS = {
+    # Patches, flattened head and dropout as in arXiv:2211.14730; transformers' own defaults are
+    # patches of one step and a head on their mean.
+    "patchtst": _Kind(
+        "patchtst",
+        "PatchTSTForPrediction",
+        None,
+        "context_length",
+        "prediction_length",
+        False,
+        {
+            "d_model": 64,
+            "num_attention_heads": 4,
+            "ffn_dim": 128,
+            "num_hidden_layers": 3,
+            "attention_dropout": 0.0,
+            "ff_dropout": 0.2,
+            "positional_dropout": 0.2,
+            "pooling_type": None,
+        },
+    ),
+    # Sizes of arXiv:2306.09364 for the ETT data.
+    "patchtsmixer": _Kind(
+        "patchtsmixer",
+        "PatchTSMixerForPrediction",
+        None,
+        "context_length",
+        "prediction_length",
+        False,
+        {"d_model": 48, "expansion_factor": 3, "num_layers": 3, "head_dropout": 0.2},
+    ),
+    "timesfm-2.5": _Kind(
+        "timesfm2_5",
+        "TimesFm2_5ModelForPrediction",
+        "google/timesfm-2.5-200m-transformers",
+        "context_length",
+        "horizon_length",
+        True,
+        {},
+    ),
+}
+"""By the name that the registry knows."""
+
+MOST_CONTEXT = 512
+"""Steps that a trained net that takes any number of them sees, where nobody says how many."""
+_HEADS = ("head.", "output_projection_point.", "output_projection_quantiles.")
+_PRETRAINED_LR = 1e-4
+_MOST_ROWS = 128
+
+
+Once = Callable[[Any, Tensor, int], Tensor]
+"""Asks a net once: windows (B, L), steps that are wanted, to as many steps as it forecasts."""
+
+
+class Wrapped(WindowNet):
+    """A net of another library, from windows (B, L) to forecasts (B, horizon_steps).
+
+    Args:
+        inner: The net.
+        once: How it is asked.
+        horizon: How many steps are wanted; more than it forecasts at once are rolled out.
+    """
+
+    def __init__(self, inner: nn.Module, *, once: Once, horizon: int) -> None:
+        super().__init__()
+        self.inner, self._once, self._horizon = inner, once, horizon
+
+    def forward(self, past: Tensor) -> Tensor:
+        """Forecast, in the units of the windows."""
+        context, seen, answers, count = past.shape[1], past, [], 0
+        while count < self._horizon:
+            answers.append(self._once(self.inner, seen[:, -context:], self._horizon - count))
+            count += answers[-1].shape[1]
+            seen = torch.cat([seen, answers[-1]], dim=1)
+        return torch.cat(answers, dim=1)[:, : self._horizon]
+
+
+def _ask_timesfm(net: Any, past: Tensor, horizon: int) -> Tensor:  # Any: a net of transformers
+    patch = int(net.config.patch_length)
+    output = net(
+        past_values=past,
+        # All windows of a call are equally long, so that what fills up the first patch is the same
+        # whatever else is in the batch; the default is 16,384 steps for each.
+        forecast_context_len=math.ceil(past.shape[1] / patch) * patch,
+        truncate_negative=False,  # decided by the smallest value of the whole batch
+    )
+    answer: Tensor = output.mean_predictions
+    return answer
+
+
+def _ask_patches(net: Any, past: Tensor, horizon: int) -> Tensor:  # Any: a net of transformers
+    output = net(past_values=past[..., None])
+    if net.config.loss == "mse":
+        answer: Tensor = output.prediction_outputs[..., 0]
+        return answer
+    made = net.distribution_output.distribution(
+        output.prediction_outputs, loc=output.loc, scale=output.scale
+    )
+    mean: Tensor = made.mean[..., 0]
+    return mean
+
+
+class TransformersSeries(SeriesNet):
+    """A net of transformers as a backbone: trained already, or to be trained.
+
+    Args:
+        net: The net.
+        input_spec: How much of a series it sees.
+        config: Plain values from which it is made again; with ``model_config`` and ``options``.
+        pretrained: Whether it has been trained.
+        any_length: Whether it takes windows that are shorter than what it was built for.
+        heads: How the names of parameters start that train in every strategy.
+    """
+
+    def __init__(
+        self,
+        net: Wrapped,
+        *,
+        input_spec: SeriesSpec,
+        config: Config,
+        pretrained: bool,
+        any_length: bool,
+        heads: tuple[str, ...],
+    ) -> None:
+        super().__init__(net, input_spec=input_spec, config=config, pretrained=pretrained)
+        self._any_length, self._heads = any_length, heads
+        if any_length:
+            self.inputs = ("past", "history")
+        if pretrained:
+            self.most_rows = _MOST_ROWS
+
+    @property
+    def default_lr(self) -> float:
+        """Peak learning rate where nobody gives one: lower for what is trained already."""
+        return _PRETRAINED_LR if self.pretrained else WindowNet.lr
+
+    @property
+    def needs_steps(self) -> int:
+        """Steps that must precede a forecast."""
+        return 2 if self._any_length else self.input_spec.context_steps
+
+    def forecast(self, *tensors: Tensor, horizon: int) -> Tensor:
+        """Forecast, (B, horizon): each window from as much of it as is known of its series."""
+        if not self._any_length or horizon > self.horizon_steps:
+            return super().forecast(*tensors, horizon=horizon)
+        past, context = tensors[0], tensors[0].shape[1]
+        known = tensors[1].clamp(min=1, max=context)
+        answer = past.new_zeros(len(past), horizon)
+        for steps in sorted(set(known.tolist())):
+            rows = known == steps
+            answer[rows] = super().forecast(
+                past[rows][:, context - steps :], tensors[1][rows], horizon=horizon
+            )
+        return answer
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The layers from the input side on, without the head that forecasts."""
+        inner: nn.Module = self.net.inner  # type: ignore[assignment]
+        groups = [
+            [name for name in group if not name.startswith(self._heads)]
+            for group in partition(inner)
+        ]
+        return make_blocks(inner, [group for group in groups if group], prefix=f"{NET}inner.")
+
+
+class TransformersSeriesSource:
+    """The families by their names, hub ids, and folders with a ``config.json``."""
+
+    prefix = "transformers"
+
+    def names(self) -> list[str]:
+        """List the families."""
+        return list(KINDS)
+
+    def has(self, name: str) -> bool:
+        """Say whether the name is a family's, or has the form of a hub id: the hub is not asked."""
+        return name in KINDS or (_HUB_ID.fullmatch(name) is not None and not Path(name).is_dir())
+
+    def has_weights(self, name: str) -> bool:
+        """Say whether there are trained weights; a hub id without them would be an error."""
+        return name not in KINDS or KINDS[name].hub is not None
+
+    def describe(self, name: str) -> BackboneInfo:
+        """Tell about a net, as it is built for one step ahead; of hub ids, from their config."""
+        data = SeriesDataSpec(horizon_steps=1)
+        with torch.device("meta"):
+            net = self.from_name(name, Request(data=data, pretrained=False), MOST_CONTEXT)
+        hub = KINDS[name].hub if name in KINDS else name
+        return BackboneInfo(
+            name=name,
+            kind="series",
+            source=self.prefix,
+            num_parameters=sum(parameter.numel() for parameter in net.parameters()),
+            num_features=net.num_features,
+            input=net.input_spec,
+            licence="Apache-2.0" if name in KINDS and hub else None,
+            weights=None if hub is None else f"Hugging Face hub id {hub}",
+        )
+
+    def from_name(self, name: str, request: Request, context: int) -> TransformersSeries:
+        """Build a net by its name.
+
+        Args:
+            name: Of a family, or a hub id.
+            request: What is asked for.
+            context: Steps that an untrained net sees.
+
+        Raises:
+            BackboneError: Weights or options are asked for that there are not.
+        """
+        hub = KINDS[name].hub if name in KINDS else name
+        pretrained = request.pretrained is not False and hub is not None
+        if request.pretrained and hub is None:
+            raise BackboneError(
+                f"{name!r} is trained on your series, in finetune. For trained weights name a hub "
+                "id or a folder of transformers in its place."
+            )
+        if hub is not None and (pretrained or name not in KINDS) and request.weights is None:
+            return self.from_folder(from_hub(hub), request, name=name)
+        data, options = series_of(request), dict(request.options or {})
+        loss = str(options.pop("loss", WINDOW["loss"]))
+        if loss not in LOSSES:
+            raise unknown_name("loss", loss, LOSSES)
+        model_config = new_config(name, data, context, options)
+        spec = SeriesSpec(context_steps=context, horizon_steps=data.horizon_steps)
+        trained = request.weights is not None
+        config = record(name, data, model_config, loss)
+        return build(config, spec, request.weights, pretrained=trained)
+
+    def owns(self, folder: Path) -> bool:
+        """Say whether the folder has transformers' form."""
+        return "model_type" in json_of(folder / "config.json")
+
+    def from_folder(
+        self, folder: Path, request: Request, *, name: str | None = None
+    ) -> TransformersSeries:
+        """Build the net that a folder describes, with its weights unless others are asked for."""
+        if request.options:
+            raise BackboneError(
+                f"options={dict(request.options)} cannot change a net that is trained already. "
+                f"Leave them out, or name a family to train a new one: {', '.join(KINDS)}."
+            )
+        data, model_config = series_of(request), folder_config(folder)
+        context = dict(request.preprocessing or {}).get("context_steps")
+        steps = int(str(context)) if context is not None else own_context(model_config, data)
+        spec = SeriesSpec(context_steps=steps, horizon_steps=data.horizon_steps)
+        family = next(n for n, kind in KINDS.items() if kind is kind_of(model_config))
+        config = record(name or family, data, model_config, str(WINDOW["loss"]))
+        weights = request.weights
+        if weights is None and request.pretrained is not False:
+            weights = read(folder, model_config)
+        return build(config, spec, weights, pretrained=weights is not None)
+
+    def build(
+        self, config: Config, spec: SeriesSpec, weights: Weights | None, *, pretrained: bool
+    ) -> TransformersSeries:
+        """Build a recorded net; its weights are those of the net itself."""
+        net = build(config, spec, None, pretrained=pretrained)
+        if weights is not None:
+            load(net.get_submodule("net"), weights)
+        return net
+
+
+def series_of(request: Request) -> SeriesDataSpec:
+    """Answer with what is known of the series.
+
+    Raises:
+        InvalidValueError: The request is for data of another kind.
+    """
+    if not isinstance(request.data, SeriesDataSpec):
+        raise InvalidValueError(f"Backbones for series need a SeriesDataSpec, got {request.data}.")
+    return request.data
+
+
+def new_config(name: str, data: SeriesDataSpec, context: int, options: Options) -> dict[str, Any]:
+    """Say what an untrained net of a family is like, for data.
+
+    Args:
+        name: Of the family.
+        data: What it is built for.
+        context: Steps that it sees.
+        options: Values of transformers' config to change, and the ``loss``.
+
+    Raises:
+        UnknownNameError: The config has no such value.
+    """
+    kind = KINDS[name]
+    base = AutoConfig.for_model(kind.model_type)
+    values: dict[str, Any] = {**kind.defaults, kind.context: context}
+    if kind.horizon == "prediction_length":
+        patch = max(1, min(16, context // 4))
+        values |= {"patch_length": patch, "patch_stride": max(1, patch // 2)}
+        values |= {kind.horizon: data.horizon_steps, "num_input_channels": 1}
+    for option, value in options.items():
+        if not hasattr(base, option) or option in (kind.context, kind.horizon):
+            raise unknown_name(f"option of {name!r}", option, base.to_dict())
+        values[option] = value
+    return {"model_type": kind.model_type, **values}
+
+
+def own_context(model_config: Mapping[str, Any], data: SeriesDataSpec) -> int:
+    """Answer with how many steps a trained net sees: those it was built for, or fewer."""
+    kind = kind_of(model_config)
+    made = _made(model_config)
+    most = int(getattr(made, kind.context))
+    if not kind.any_length:
+        return most
+    patch = int(made.patch_length)
+    wanted = min(most, MOST_CONTEXT)
+    if data.length_steps:
+        wanted = min(wanted, max(patch, data.length_steps // 2))
+    return max(patch, wanted // patch * patch)
+
+
+def kind_of(model_config: Mapping[str, Any]) -> _Kind:
+    """Find the family of a config.
+
+    Raises:
+        BackboneError: It is none that forecasts series.
+    """
+    found = model_config.get("model_type")
+    kind = next((kind for kind in KINDS.values() if kind.model_type == found), None)
+    if kind is None:
+        known = ", ".join(kind.model_type for kind in KINDS.values())
+        raise BackboneError(
+            f"Nets of transformers of the model_type {found!r} cannot forecast series here. "
+            f"Known are {known}."
+        )
+    return kind
+
+
+def build(
+    config: Config, spec: SeriesSpec, weights: Weights | None, *, pretrained: bool
+) -> TransformersSeries:
+    """Build the net of a config, random or with weights, which load strictly.
+
+    Raises:
+        BackboneError: The config cannot be built, or mixes channels.
+        InvalidValueError: It sees another number of steps.
+    """
+    kind, made = kind_of(config["model_config"]), _made(config["model_config"])
+    own = int(getattr(made, kind.context))
+    if spec.context_steps > own or (spec.context_steps < own and not kind.any_length):
+        raise InvalidValueError(
+            f"context={spec.context_steps}: {config['name']!r} sees {own} steps"
+            f"{' at most' if kind.any_length else ''}. Leave context= out."
+        )
+    try:
+        inner = getattr(transformers, kind.net)(made)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BackboneError(
+            f"{config['name']!r} could not be built ({type(error).__name__}: {error})."
+        ) from error
+    if weights is not None:
+        load(inner, weights)
+    once = _ask_timesfm if kind.any_length else _ask_patches
+    return TransformersSeries(
+        Wrapped(inner, once=once, horizon=spec.horizon_steps),
+        input_spec=spec,
+        config=config,
+        pretrained=pretrained,
+        any_length=kind.any_length,
+        heads=_HEADS,
+    )
+
+
+def from_hub(name: str) -> Path:
+    """Get config and weights from the hub or its cache.
+
+    Raises:
+        WeightsError: Neither has them.
+    """
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
+    except Exception as error:  # the hub's client raises a dozen kinds
+        raise unreachable(
+            name,
+            f"Hugging Face hub id {name}; no folder here is called so",
+            error,
+            instead="or give the path of a folder that holds them",
+        ) from error
+
+
+def folder_config(folder: Path) -> dict[str, Any]:  # Any: plain JSON values
+    """Read what a folder says of its net, one channel of it.
+
+    Raises:
+        BackboneError: It is no net for series, or its channels have weights of their own.
+    """
+    values = json_of(folder / "config.json")
+    if "model_type" not in values:
+        raise BackboneError(
+            f"{str(folder)!r} is no backbone for series: expected a config.json with a model_type, "
+            "as transformers' save_pretrained writes it, or a saved task."
+        )
+    kind_of(values)
+    shared = all(values.get(name, True) for name in ("share_embedding", "share_projection"))
+    mixes = values.get("channel_attention") or values.get("mode") == "mix_channel"
+    if int(values.get("num_input_channels") or 1) > 1 and (mixes or not shared):
+        raise BackboneError(
+            f"The net in {str(folder)!r} mixes its {values['num_input_channels']} channels or has "
+            "weights of its own for each. Here channels are series of their own: expected a net "
+            "that shares its weights among them."
+        )
+    changes = {"num_input_channels": 1, "prediction_channel_indices": None, "do_mask_input": None}
+    return values | {name: value for name, value in changes.items() if name in values}
+
+
+def read(folder: Path, model_config: Mapping[str, Any]) -> Weights:
+    """Read a folder's weights through transformers.
+
+    Raises:
+        WeightsError: There are none, or a tensor is missing, foreign or of another shape.
+    """
+    kind = kind_of(model_config)
+    reader = getattr(transformers, kind.net)
+    return read_folder(folder, _made(model_config), lambda name: False, kind=reader)
+
+
+def record(name: str, data: SeriesDataSpec, model_config: Config, loss: str) -> dict[str, Any]:
+    """Say what makes a net again."""
+    return {
+        "name": name,
+        "source": "transformers",
+        "season": data.season,
+        "options": {**WINDOW, **LAYOUT, "loss": loss},
+        "model_config": dict(model_config),
+    }
+
+
+def _made(model_config: Mapping[str, Any]) -> Any:  # Any: a PretrainedConfig
+    values = dict(model_config)
+    kind = values.pop("model_type")
+    try:
+        return AutoConfig.for_model(kind, **values)
+    except Exception as error:  # its checks raise kinds of their own
+        reason = " ".join(str(error).split())[:300]
+        raise BackboneError(f"The config of {kind!r} is not valid: {reason}.") from error
