@@ -17,26 +17,30 @@ CENTRES = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.3, 0.7), (0.7, 0.7))
 
 
 @contextmanager
-def unpacked(shared: Path, *, num_each: int | None, quick: bool) -> Iterator[Path]:
+def unpacked(
+    shared: Path, *, num_each: int | None, quick: bool, unlabelled: bool = False
+) -> Iterator[Path]:
     """Lend a folder with ``train/CLASS/*.jpg`` and ``test/CLASS/*.jpg``.
 
     Args:
         shared: Where ``data/cifar10-subset.zip`` is.
         num_each: Pictures of a class in either part, at most; None for all.
         quick: Draw 3 x 8 pictures of 32 pixels a part instead.
+        unlabelled: Whether ``unlabelled/*.jpg`` is wanted, too.
     """
     folder = Path(tempfile.mkdtemp(prefix="mealkit-photos-"))
     try:
         if quick:
-            _draw(folder)
+            _draw(folder, unlabelled)
         else:
-            _unpack(shared / "data" / "cifar10-subset.zip", folder, num_each)
+            file = shared / "data" / "cifar10-subset.zip"
+            _unpack(file, folder, num_each, unlabelled)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unpack(file: Path, folder: Path, num_each: int | None) -> None:
+def _unpack(file: Path, folder: Path, num_each: int | None, unlabelled: bool) -> None:
     if not file.is_file():
         raise SystemExit(f"{file} is absent. Say where the data are: --shared FOLDER, or --quick.")
     counts: dict[str, int] = {}
@@ -45,11 +49,12 @@ def _unpack(file: Path, folder: Path, num_each: int | None) -> None:
             parent = name.rpartition("/")[0]
             counts[parent] = counts.get(parent, 0) + 1
             wanted = name.startswith(("train/", "test/")) and not name.endswith("/")
-            if wanted and (num_each is None or counts[parent] <= num_each):
+            few = num_each is None or counts[parent] <= num_each
+            if (wanted and few) or (unlabelled and name.startswith("unlabelled/")):
                 archive.extract(name, folder)
 
 
-def _draw(folder: Path) -> None:
+def _draw(folder: Path, unlabelled: bool) -> None:
     rng = np.random.default_rng(0)
     for part in ("train", "test"):
         for channel, name in enumerate(("red", "green", "blue")):
@@ -58,6 +63,11 @@ def _draw(folder: Path) -> None:
                 pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
                 pixels[..., channel] += 100
                 Image.fromarray(pixels).save(folder / part / name / f"{number}.jpg")
+    if unlabelled:
+        (folder / "unlabelled").mkdir()
+        for number in range(32):
+            pixels = rng.integers(0, 220, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "unlabelled" / f"{number}.jpg")
 
 
 def write_photos(folder: Path, *, count: int, seed: int, shrink: int, sort: bool) -> None:

@@ -158,6 +158,20 @@ def test_forecasts_are_measured_by_three_protocols(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_learning_without_labels_is_scored_before_and_after(tmp_path: Path) -> None:
+    more = ("--methods", "simclr", "mae", "--epochs", "1")
+    results, report = run_quickly("ssl_images.py", tmp_path, *more)
+    for method in ("simclr", "mae"):
+        (run,) = results["runs"][method]
+        assert run["num_steps"] == 2
+        assert run["cpu_seconds"] > 0
+        for when in ("before", "after"):
+            assert 0 <= run[when]["knn"] <= 1
+            assert 0 <= run[when]["linear"] <= 1
+        assert f"| {method} |" in report
+
+
+@pytest.mark.slow
 def test_nets_are_measured_by_two_protocols(tmp_path: Path) -> None:
     results, _ = run_quickly("forecast_nets.py", tmp_path, "--nets", "resmlp")
     runs = results["runs"]

@@ -9,7 +9,8 @@ from torch import nn
 
 from ..errors import InvalidValueError
 from ..specs import ImageDataSpec, ImageSpec, InputSpec
-from . import tiny as tiny  # registers the library's own nets
+from . import resnet8 as resnet8  # registers one of the library's own nets, and so does tiny
+from . import tiny as tiny
 from .image_base import ImageBackbone, check, fit
 from .image_module import ModuleBackbone, OwnSource
 from .image_timm import TimmSource
@@ -18,6 +19,7 @@ from .image_transformers import TransformersSource
 from .registered import UserSource, take_module
 from .registry import PROVIDERS, Request
 from .sources import Config, Source, SourceProvider
+from .stem import without_stem
 from .weights import Weights
 
 _DEFAULT_SPEC = ImageSpec(size=(224, 224))
@@ -61,12 +63,9 @@ class ImageProvider(SourceProvider[ImageSpec, ImageBackbone]):
         own = own or source.own_spec(config)
         spec = fit(own, _data_of(request), request.preprocessing)
         options = {**(config.get("options") or {}), **(request.options or {})}
-        recorded = {
-            **config,
-            "options": options,
-            "in_chans": spec.in_chans,
-            "size": list(spec.size),
-        }
+        recorded = without_stem(
+            {**config, "options": options, "in_chans": spec.in_chans, "size": list(spec.size)}
+        )
         if weights is not None and not weights.exact:
             weights = replace(weights, in_chans=own.in_chans)
         backbone = source.build(recorded, spec, weights, pretrained=weights is not None)

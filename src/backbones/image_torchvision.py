@@ -19,6 +19,7 @@ from .image_base import ImageSource, wrong_size
 from .image_module import ModuleBackbone, prepare
 from .registry import BackboneInfo
 from .sources import Config
+from .stem import fit_stem
 from .weights import Weights, unreachable, without
 
 _OURS = frozenset({"num_classes", "weights", "progress", "aux_logits", "transform_input"})
@@ -159,7 +160,7 @@ def _headless(config: Config, spec: ImageSpec) -> tuple[nn.Module, tuple[str, ..
         arguments["image_size"] = spec.size[0]
     if name.startswith("maxvit"):
         arguments["input_size"] = spec.size
-    net = models.get_model(name, weights=None, **arguments)
+    net = fit_stem(models.get_model(name, weights=None, **arguments), config)
     kinds = (nn.Linear, nn.Conv2d)
     head, layer = [(n, m) for n, m in net.named_modules() if isinstance(m, kinds)][-1]
     net.set_submodule(head, nn.Identity())

@@ -11,7 +11,9 @@ from torch import nn
 
 from ..errors import BackboneError
 from ..specs import ImageSpec
+from .image_base import adapt_state, first_conv
 from .sources import Config, title
+from .stem import STEM, fit_stem
 from .weights import Weights, load, misfit, without
 
 _LAX = "Error(s) in loading state_dict"
@@ -31,7 +33,7 @@ def construct(config: Config, spec: ImageSpec, more: Mapping[str, object]) -> nn
     }
     if cfg.get("fixed_input_size") or "img_size" in arguments:
         arguments["img_size"] = spec.size
-    return timm.create_model(_architecture(config), **arguments)
+    return fit_stem(timm.create_model(_architecture(config), **arguments), config)
 
 
 def filled(config: Config, spec: ImageSpec, weights: Weights) -> nn.Module:
@@ -40,6 +42,8 @@ def filled(config: Config, spec: ImageSpec, weights: Weights) -> nn.Module:
         net = construct(config, spec, {})
         load(net, weights)
         return net
+    if STEM in config:
+        return _filled_with_stem(config, spec, weights)
     cfg = pretrained_cfg(config)
     heads = cfg.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
@@ -53,6 +57,17 @@ def filled(config: Config, spec: ImageSpec, weights: Weights) -> nn.Module:
     if spec.in_chans != weights.in_chans:
         _check_first_conv(net, config, spec.in_chans)
     _forget_state(net)
+    return net
+
+
+def _filled_with_stem(config: Config, spec: ImageSpec, weights: Weights) -> nn.Module:
+    """Load weights that were trained with the same stem, and carry them over to other channels.
+
+    Raises:
+        WeightsError: They were trained with timm's own stem.
+    """
+    net = construct(config, spec, {})
+    load(net, weights.with_state(adapt_state(weights.state, net, first_conv(net))))
     return net
 
 

@@ -18,6 +18,7 @@ from .stream_samples import StreamSamples
 from .streams import Stream
 from .text_samples import TextSamples
 from .texts import TextData
+from .unlabelled import UnlabelledImages
 
 __all__ = [
     "AUGMENTATIONS",
@@ -41,5 +42,6 @@ __all__ = [
     "Subset",
     "TextData",
     "TextSamples",
+    "UnlabelledImages",
     "samples_from",
 ]

@@ -18,6 +18,13 @@ from .multi_label_results import (
     MultiLabelPredictions,
 )
 from .objectives import Objective, Step, Supervised
+from .pretext import METHODS, Method, register_method
+from .pretext_masked import MAE
+from .pretext_pairs import BarlowTwins, SimCLR, SimSiam, VICReg
+from .pretext_teachers import BYOL, DINO, MoCo
+from .pretext_words import MLM
+from .pretrain_evaluation import PretrainEvaluation, PretrainScore
+from .pretrainer import SSLPretrainer
 from .processes import gather_predictions
 from .residuals import Anomalies, Residuals
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
@@ -30,14 +37,21 @@ from .training import Training
 TASKS: dict[str, type[Task]] = {
     "Forecaster": Forecaster,
     "ImageClassifier": ImageClassifier,
+    "SSLPretrainer": SSLPretrainer,
     "TextClassifier": TextClassifier,
 }
 """The tasks that a saved folder can name."""
 
 __all__ = [
+    "BYOL",
+    "DINO",
+    "MAE",
+    "METHODS",
+    "MLM",
     "STRATEGIES",
     "TASKS",
     "Anomalies",
+    "BarlowTwins",
     "Calibration",
     "Contrastive",
     "CrossValidation",
@@ -55,6 +69,8 @@ __all__ = [
     "LayerDecay",
     "Leaderboard",
     "Lora",
+    "Method",
+    "MoCo",
     "MultiLabel",
     "MultiLabelEvaluation",
     "MultiLabelPrediction",
@@ -62,13 +78,20 @@ __all__ = [
     "Objective",
     "Prediction",
     "Predictions",
+    "PretrainEvaluation",
+    "PretrainScore",
     "Residuals",
+    "SSLPretrainer",
+    "SimCLR",
+    "SimSiam",
     "Step",
     "Strategy",
     "Supervised",
     "Task",
     "TextClassifier",
     "Training",
+    "VICReg",
     "gather_predictions",
     "load",
+    "register_method",
 ]

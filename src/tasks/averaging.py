@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 
 from .best import BestWeights
 
@@ -76,8 +76,7 @@ class Averaging(pl.Callback):
                 self._average[name] = value.detach().clone()
             else:
                 average = self._average[name].to(value.device)
-                # lerp, because it leaves bits alone where both are equal
-                self._average[name] = average.lerp_(value.detach(), share)
+                self._average[name] = move_towards(average, value, share)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the average in the place of the weights."""
@@ -112,6 +111,26 @@ class Averaging(pl.Callback):
         """Go on from the steps before a resumed run."""
         self._average = dict(state_dict["average"])
         self._num_updates = state_dict["num_updates"]
+
+
+def move_towards(average: Tensor, value: Tensor, share: float) -> Tensor:
+    """Move an average by a share of the way to a value, in place; equal bits stay as they are."""
+    return average.lerp_(value.detach(), share)  # which is why it is no sum of two products
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, share: float) -> None:
+    """Move a teacher's weights by a share of the way to a student's, and copy its statistics.
+
+    Args:
+        teacher: A copy of the student, made earlier.
+        student: Whose weights have moved.
+        share: 1 minus the momentum.
+    """
+    for own, other in zip(teacher.parameters(), student.parameters(), strict=True):
+        move_towards(own, other, share)
+    for held, given in zip(teacher.buffers(), student.buffers(), strict=True):
+        held.copy_(given)
 
 
 def _copy(values: dict[str, Tensor], task: pl.LightningModule) -> None:

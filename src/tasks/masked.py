@@ -47,6 +47,8 @@ class MaskedLanguage(Objective):
             nn.Linear(num_features, width), nn.GELU(), nn.LayerNorm(width)
         )
         self.bias = nn.Parameter(torch.zeros(table.num_embeddings))
+        self.seen: Tensor | None = None
+        """The mean state of each text in the last step, (rows, F)."""
         self._table = [table]  # in a list: it is the backbone's, and not to be counted twice
 
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
@@ -58,6 +60,8 @@ class MaskedLanguage(Objective):
         wanted = wanted.to(ids.device)
         seen = {**batch, "input_ids": shown.to(ids.device)}
         states = task.backbone.states(*(seen[name] for name in task.backbone.inputs))
+        mask = batch["attention_mask"][..., None].float()
+        self.seen = ((states.detach().float() * mask).sum(1) / mask.sum(1)).detach()
         hidden = wanted != -100  # what the collator says of tokens that nobody asks for
         with torch.autocast(states.device.type, enabled=False):
             guess = self.transform(states[hidden].float())

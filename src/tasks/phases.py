@@ -191,7 +191,7 @@ class Phases(pl.Callback):
             solved = solves and frozen
             opens = f" + {len(open_blocks)} of {len(row)} blocks" if open_blocks else ""
             opens = " + adapters" if opens and isinstance(task.plan.strategy, Lora) else opens
-            trains = f"head{opens}"
+            trains = f"{task.trains_beside}{opens}"
             rate = task.plan.rates(open_blocks)
             sees = f"{once} computed once" if cached and frozen else inputs
             lines.append(f"{epochs:<8} {trains:<22} {'solved' if solved else rate:<20} {sees}")

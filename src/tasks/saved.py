@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _JSON, _TENSORS = "task.json", "model.safetensors"
-_PARTS = ("backbone.", "head.", "memory.")
-"""The modules of a task whose tensors are saved."""
 _KNOWN_FILES = {_JSON, _TENSORS} | {
     file for spec in INPUT_SPECS.values() for file in spec.FILES.values()
 }
@@ -73,7 +71,7 @@ def save_task(task: Task, folder: Path) -> Path:
     tensors = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in task.state_dict().items()
-        if name.startswith(_PARTS)
+        if name.startswith(task.saved_parts)
     }
     text = json.dumps(describe_task(task), indent=2, ensure_ascii=False) + "\n"
     # Written beside and moved into place: a full disk or a kill leaves the earlier task whole.
@@ -184,7 +182,8 @@ def _fill(task: Task, path: Path) -> None:
         tensors = load_file(path / _TENSORS)
     except Exception as error:  # safetensors raises its own class, which is not exported
         raise SavedTaskError(f"{path / _TENSORS} is damaged: {error}.") from error
-    wanted = {name: value for name, value in task.state_dict().items() if name.startswith(_PARTS)}
+    state, parts = task.state_dict(), task.saved_parts
+    wanted = {name: value for name, value in state.items() if name.startswith(parts)}
     missing, unexpected = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
     wrong = sorted(
         name for name in wanted.keys() & tensors if wanted[name].shape != tensors[name].shape

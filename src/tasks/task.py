@@ -96,6 +96,12 @@ class Task(pl.LightningModule):
     default_lr: ClassVar[tuple[float, float]]
     """Peak learning rates for a pretrained backbone and for an untrained one."""
 
+    saved_parts: ClassVar[tuple[str, ...]] = ("backbone.", "head.", "memory.")
+    """The modules whose tensors are saved with the task."""
+
+    trains_beside: ClassVar[str] = "head"
+    """What trains beside blocks of the backbone, in words."""
+
     def __init__(
         self,
         *,
@@ -116,6 +122,8 @@ class Task(pl.LightningModule):
         self._losses: dict[Stage, Tensor] = {}  # sum over rows, and their number
         self._scored: set[Stage] = set()  # what metrics are to be computed of
         self.data: Data | None = None
+        self.measured: dict[str, float] = {}
+        """What callbacks measured in an epoch, by name; the history takes it out."""
         self.precision = "auto"
         self._best: BestWeights | None = None
         self._stage_done = False  # whether the plan's own stage ahead of a run has been trained

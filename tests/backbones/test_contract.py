@@ -15,6 +15,7 @@ from mealkit.specs import ImageDataSpec, InputSpec
 
 NAMES = [
     "mealkit_tiny",
+    "mealkit_resnet8",
     "resnet18",
     "vit_tiny_patch16_224",
     "swin_tiny_patch4_window7_224",

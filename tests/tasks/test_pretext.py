@@ -1,0 +1,112 @@
+"""What methods share: views, momentum, projectors, teachers that see other batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mealkit import SSLPretrainer
+from mealkit.backbones import create
+from mealkit.errors import UnknownNameError
+from mealkit.specs import ImageDataSpec
+from mealkit.tasks import DINO, METHODS, MoCo, SimCLR
+from mealkit.tasks.pretext import method_from, mlp, rising, takes_size
+from mealkit.tasks.pretext_teachers import Centre, Queue
+
+VIT = {"depth": 1, "embed_dim": 32, "num_heads": 2, "patch_size": 8}
+
+
+def test_momentum_rises_to_one_along_a_cosine() -> None:
+    assert rising(0.9, 0.0) == pytest.approx(0.9)
+    assert rising(0.9, 0.5) == pytest.approx(0.95)
+    assert rising(0.9, 1.0) == pytest.approx(1.0)
+
+
+def test_a_projector_has_norms_between_its_layers() -> None:
+    kinds = [type(layer) for layer in mlp(4, 8, 8, 2)]
+    block = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    assert kinds == [*block, *block, nn.Linear]
+    assert [type(layer) for layer in mlp(4, 8, 2, norm=False)] == [nn.Linear, nn.ReLU, nn.Linear]
+    last = mlp(4, 8, 2, last_norm=True)[-1]
+    assert isinstance(last, nn.BatchNorm1d)
+    assert not last.affine
+
+
+def test_settings_go_to_plain_values_and_back() -> None:
+    for method in (
+        SimCLR(temperature=0.3),
+        MoCo(queue_size=8),
+        *(one() for one in METHODS.values()),
+    ):
+        assert method_from(method.settings()) == method
+    with pytest.raises(UnknownNameError, match="There is no method 'nothing'"):
+        method_from({"name": "nothing"})
+
+
+def test_local_crops_are_small_where_the_net_takes_them() -> None:
+    convolves = create("mealkit_resnet8", options={"width": 4})
+    assert takes_size(convolves, 16)
+    sizes = [view.size for view in DINO(num_local=2).objective(convolves).views]
+    assert sizes == [(32, 32), (32, 32), 16, 16]
+    spec = ImageDataSpec(size=32)
+    fixed = create("vit_tiny_patch16_224", spec, pretrained=False, options=VIT)
+    assert not takes_size(fixed, 16)
+    sizes = [view.size for view in DINO(num_local=2).objective(fixed).views]
+    assert sizes == [(32, 32)] * 4
+
+
+def test_passes_count_students_three_times_and_crops_by_their_area() -> None:
+    net = create("mealkit_resnet8", options={"width": 4})
+    counts = {name: METHODS[name]().objective(net).passes for name in ("simclr", "moco", "byol")}
+    assert counts == {"simclr": 6, "moco": 4, "byol": 8}
+    small = (16 / 32) ** 2
+    assert DINO(num_local=2).objective(net).passes == pytest.approx(3 * (2 + 2 * small) + 2)
+
+
+def test_a_queue_forgets_the_oldest_and_waits_for_the_step() -> None:
+    queue = Queue(5, 3)
+    before = queue.keys.clone()
+    rows = torch.randn(4, 3)
+    queue.note(rows)
+    assert torch.equal(queue.keys, before)  # the backward pass still needs it
+    queue.advance()
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    assert torch.allclose(queue.keys[:4], unit)
+    assert torch.equal(queue.keys[4], before[4])
+    queue.note(rows)
+    queue.advance()
+    assert torch.allclose(queue.keys[[4, 0, 1, 2]], unit)
+    assert queue.place == 3
+    queue.note(torch.randn(9, 3))  # more than it holds: the newest stay
+    queue.advance()
+    assert torch.allclose(queue.keys.norm(dim=1), torch.ones(5))
+
+
+def test_a_centre_moves_by_its_momentum() -> None:
+    centre = Centre(2, 0.9)
+    centre.note(torch.tensor([[1.0, 3.0], [3.0, 5.0]]))
+    centre.advance()
+    assert torch.allclose(centre.mean, torch.tensor([0.2, 0.4]))
+    centre.advance()  # nothing was noted
+    assert torch.allclose(centre.mean, torch.tensor([0.2, 0.4]))
+
+
+def test_keys_are_computed_in_other_batches_and_come_back_in_order() -> None:
+    sizes = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(image))
+            return self.layer(image)
+
+    pre = SSLPretrainer(create(Net(), ImageDataSpec(size=16)), method="moco")
+    sizes.clear()
+    view = torch.rand(6, 3, 16, 16)
+    (keys,) = pre.objective._teach(pre, [view])
+    assert sizes == [3, 3]
+    assert torch.allclose(keys, pre.backbone(*pre.preprocess(view)), atol=1e-6)
