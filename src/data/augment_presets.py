@@ -11,17 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from .chance import between, chance
+from .pixels import GREY, SMALL, like, sample, to_floats
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SMALL = 64
-"""Pictures up to this many pixels wide or high lose less to a crop: they have less to lose."""
-
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in torchvision
 
 
 @dataclass(frozen=True)
@@ -50,8 +45,8 @@ def medium(images: Tensor, *, seed: int, epoch: int, index: Tensor) -> Tensor:
     """
     draws = _Draws(seed, epoch, index)
     low = 0.7 if min(images.shape[-2:]) <= SMALL else 0.5
-    floats = _sample(_floats(images), _crop(draws, low))
-    return _like(_tint(floats, draws, 0.2), images)
+    floats = sample(to_floats(images), _crop(draws, low))
+    return like(_tint(floats, draws, 0.2), images)
 
 
 def heavy(images: Tensor, *, seed: int, epoch: int, index: Tensor) -> Tensor:
@@ -71,9 +66,9 @@ def heavy(images: Tensor, *, seed: int, epoch: int, index: Tensor) -> Tensor:
     draws = _Draws(seed, epoch, index)
     low = 0.5 if min(images.shape[-2:]) <= SMALL else 0.25
     bend, crop = _bend(draws, images.shape[-1] / images.shape[-2]), _crop(draws, low)
-    move = (bend[:, :, :, None] * crop[:, None]).sum(2)  # no matrix product, see _sample
-    floats = _tint(_sample(_floats(images), move), draws, 0.4)
-    return _like(_erase(floats, draws, share=0.25), images)
+    move = (bend[:, :, :, None] * crop[:, None]).sum(2)  # no matrix product, see sample
+    floats = _tint(sample(to_floats(images), move), draws, 0.4)
+    return like(_erase(floats, draws, share=0.25), images)
 
 
 def _crop(draws: _Draws, low: float) -> Tensor:
@@ -99,23 +94,6 @@ def _bend(draws: _Draws, aspect: float) -> Tensor:
     return move
 
 
-def _sample(floats: Tensor, move: Tensor) -> Tensor:
-    height, width = floats.shape[-2:]
-    device = floats.device
-    x = ((torch.arange(width, device=device) * 2 + 1) / width - 1)[None, None, :]
-    y = ((torch.arange(height, device=device) * 2 + 1) / height - 1)[None, :, None]
-    # Not affine_grid: its matrix product rounds by the size of the batch.
-    row = move[:, :, :, None, None]
-    grid = [row[:, axis, 0] * x + row[:, axis, 1] * y + row[:, axis, 2] for axis in (0, 1)]
-    return functional.grid_sample(
-        floats,
-        torch.stack(grid, -1),
-        mode="bilinear",
-        padding_mode="reflection",
-        align_corners=False,
-    )
-
-
 def _tint(floats: Tensor, draws: _Draws, most: float) -> Tensor:
     """Change brightness, contrast and, of pictures in colour, saturation."""
     brightness, contrast, saturation = (
@@ -123,7 +101,7 @@ def _tint(floats: Tensor, draws: _Draws, most: float) -> Tensor:
     )
     floats = floats * brightness
     colour = floats.shape[1] == 3
-    weights = floats.new_tensor(_GREY if colour else [1 / floats.shape[1]] * floats.shape[1])
+    weights = floats.new_tensor(GREY if colour else [1 / floats.shape[1]] * floats.shape[1])
     grey = (floats * weights[:, None, None]).sum(1, keepdim=True)
     middle = grey.mean((2, 3), keepdim=True)
     floats = middle + (floats - middle) * contrast
@@ -149,14 +127,3 @@ def _inside(size: int, start: Tensor, length: Tensor) -> Tensor:
     """Say which pixel centres lie in a part of an axis, (B, size)."""
     centres = (torch.arange(size, device=start.device) + 0.5)[None] / size
     return (centres >= start[:, None]) & (centres < (start + length)[:, None])
-
-
-def _floats(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
-
-
-def _like(floats: Tensor, images: Tensor) -> Tensor:
-    floats = floats.clamp(0, 1)
-    if images.dtype == torch.uint8:
-        return (floats * 255).round().to(torch.uint8)
-    return floats.to(images.dtype)

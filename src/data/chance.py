@@ -25,6 +25,15 @@ def chance(seed: int, epoch: int, index: Tensor, *, draw: int) -> Tensor:
     return _shift_right(state, 40).float() / (1 << 24)  # 24 bits: what a float holds exactly
 
 
+def chances(seed: int, epoch: int, index: Tensor, *, first: int, num: int) -> Tensor:
+    """Answer with many draws at once, (B, num): those of `chance` from number `first` on."""
+    draws = torch.arange(first, first + num, device=index.device)
+    state = torch.full_like(draws, _signed(seed), dtype=torch.int64)
+    state = _mix(_mix(state ^ _signed(epoch + 1)) ^ (draws + 1))
+    state = _mix(state ^ index.long()[:, None])
+    return _shift_right(state, 40).float() / (1 << 24)
+
+
 def _mix(state: Tensor) -> Tensor:
     state = state + _signed(0x9E3779B97F4A7C15)
     state = (state ^ _shift_right(state, 30)) * _signed(0xBF58476D1CE4E5B9)

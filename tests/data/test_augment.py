@@ -146,7 +146,7 @@ def test_colours_change_by_a_fifth_or_two(monkeypatch):
 
 def test_every_fourth_picture_has_a_hole_of_its_mean_colour(monkeypatch):
     monkeypatch.setattr("mealkit.data.augment_presets._tint", lambda floats, draws, most: floats)
-    monkeypatch.setattr("mealkit.data.augment_presets._sample", lambda floats, move: floats)
+    monkeypatch.setattr("mealkit.data.augment_presets.sample", lambda floats, move: floats)
     images = torch.rand(2000, 3, 40, 40, generator=torch.Generator().manual_seed(0))
     erased = heavy(images, seed=0, epoch=0, index=torch.arange(2000))
     hole = (erased != images).any(1)
