@@ -139,3 +139,14 @@ def test_text_frozen_counts_one_pass_per_text_and_encodes_alike(tmp_path: Path) 
     assert results["summary"]["accuracy"]["all"]["accuracy"] == whole["accuracy"] > 0.5
     assert set(results["summary"]["encoding"]) == {"mealkit", "mealkit fp32"}
     assert "Encoding 24 texts" in report
+
+
+def test_views_of_every_side_are_counted(tmp_path: Path) -> None:
+    results, report = run_quickly("ssl_views.py", tmp_path)
+    sides = results["summary"]["32"]
+    assert set(sides) == {"mealkit", "torchvision, Pillow", "torchvision, tensors"}
+    assert sides["mealkit"]["times"] == 1
+    for side, values in sides.items():
+        (run,) = results["runs"]["32"][side]
+        assert values["speed"] == run["views_per_second"] > 0
+    assert "Two SimCLR views" in report

@@ -16,7 +16,7 @@ import torch
 
 from ..errors import InvalidValueError
 from .chance import between, chances
-from .colours import ORDERS, blur, grey, jitter, solarize, where_chosen
+from .colours import ORDERS, blur, grey, jitter_, solarize, where_chosen_
 from .crops import NUM_DRAWS, crop_boxes, resize_boxes
 from .pixels import SMALL, to_floats
 
@@ -29,7 +29,7 @@ _FIRST = 1000
 _DRAWS_EACH = 64
 """Draws that are kept for a view; it takes fewer."""
 
-_VALUES_AT_ONCE = 3 << 16
+_VALUES_AT_ONCE = 3 << 18
 """Values that are changed together on a CPU: more would leave its cache at every step."""
 
 
@@ -163,19 +163,19 @@ class View:
             names = ("brightness", "contrast", "saturation", "hue")
             factors = [between(*span, draws(name)) for name, span in zip(names, spans, strict=True)]
             order = (draws("order") * len(ORDERS)).long()
-            floats = jitter(floats, torch.stack(factors, 1), order, draws("jitter") < self.jitter)
+            floats = jitter_(floats, torch.stack(factors, 1), order, draws("jitter") < self.jitter)
         if self.grey > 0:
-            floats = where_chosen(floats, draws("grey") < self.grey, lambda some, _: grey(some))
+            floats = where_chosen_(floats, draws("grey") < self.grey, lambda some, _: grey(some))
         if self.blur > 0:
             sigmas = between(*self.blur_sigma, draws("sigma"))
             kernel = blur_kernel(floats.shape[-2:])
-            floats = where_chosen(
+            floats = where_chosen_(
                 floats,
                 draws("blur") < self.blur,
                 lambda some, rows: blur(some, sigmas[rows], kernel=kernel),
             )
         if self.solarize > 0:
-            floats = where_chosen(
+            floats = where_chosen_(
                 floats,
                 draws("solarize") < self.solarize,
                 lambda some, rows: solarize(some, some.new_full((len(rows),), 128 / 255)),
