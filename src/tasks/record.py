@@ -81,6 +81,9 @@ class Recorder(pl.Callback):
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and self._validated:
                 row[name] = float(value)
+        measured: dict[str, float] = getattr(pl_module, "measured", {})
+        row |= measured
+        measured.clear()
         row["lr"] = self._lr
         row["seconds"] = time.perf_counter() - self._started
         self.rows.append(row)
