@@ -15,9 +15,11 @@ from .series_table import SeriesTable
 from .series_time import Frequency
 from .text_samples import TextSamples
 from .texts import TextData
+from .views import VIEWS, View, draw_views
 
 __all__ = [
     "AUGMENTATIONS",
+    "VIEWS",
     "Augmentation",
     "Data",
     "EpochSampler",
@@ -35,5 +37,7 @@ __all__ = [
     "Subset",
     "TextData",
     "TextSamples",
+    "View",
+    "draw_views",
     "samples_from",
 ]

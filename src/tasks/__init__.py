@@ -13,6 +13,7 @@ from .objectives import Objective, Step, Supervised
 from .processes import gather_predictions
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
+from .semi_supervised import FixMatch, FreeMatch, MeanTeacher, SemiSupervised
 from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Lora, Strategy
 from .task import Task
 from .text_classifier import TextClassifier
@@ -34,18 +35,22 @@ __all__ = [
     "Embeddings",
     "Evaluation",
     "Explanation",
+    "FixMatch",
     "ForecastEvaluation",
     "Forecaster",
     "Forecasts",
+    "FreeMatch",
     "FreezeUnfreeze",
     "Gradual",
     "History",
     "ImageClassifier",
     "LayerDecay",
     "Lora",
+    "MeanTeacher",
     "Objective",
     "Prediction",
     "Predictions",
+    "SemiSupervised",
     "Step",
     "Strategy",
     "Supervised",
