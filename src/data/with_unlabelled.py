@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -227,6 +228,12 @@ class WithUnlabelled(ImageData):
             method="labels alone",
             length_ratio=self._length_ratio,
         )
+
+    def as_they_are(self) -> ImageData:
+        """Answer with the labelled data, of which nothing is changed by chance."""
+        plain = copy(self._labelled)
+        plain.augment, plain.mix, plain.trainer = "none", None, None
+        return plain
 
     def _whole_batches(self, samples: Samples) -> EpochSampler | None:
         if not isinstance(samples, Beside):

@@ -16,7 +16,7 @@ from torch.nn import functional
 from ..errors import InvalidValueError, check_count, unknown_name
 from .classification import evaluate_classes
 from .objectives import Step, Supervised
-from .strategies import Lora, Schedule, Staged, Strategy, name_of
+from .strategies import Lora, Schedule, Staged, Strategy, freeze, name_of
 from .training import Training
 
 if TYPE_CHECKING:
@@ -322,6 +322,8 @@ def resolve_method(method: str | SemiSupervised | None) -> SemiSupervised:
 class SupervisedFirst:
     """A strategy with a stage of labels alone ahead of it, of as many steps.
 
+    The head of a pretrained backbone is solved before either.
+
     The run behind it starts from what the stage came to, so that its first pseudo-labels are worth
     something, and the hold-out can say whether unlabelled inputs have helped.
 
@@ -352,6 +354,12 @@ class SupervisedFirst:
         stage: WithUnlabelled = both.alone()
         stage.batch_size = data.batch_size if self.batch_size is None else self.batch_size
         pretrained, objective = task.backbone.pretrained, task.objective
+        if pretrained and task.head_is_fresh:
+            # A solved head: the first pseudo-labels of a head that has seen few steps are all of
+            # one class, and the run behind would confirm them.
+            task.fit_stage(
+                both.as_they_are(), objective=Supervised(), lr=task.plan.lr, strategy=freeze
+            )
         task.fit_stage(
             stage,
             objective=Supervised(),

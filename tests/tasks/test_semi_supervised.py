@@ -296,3 +296,19 @@ def test_a_stack_of_grey_pictures_is_many_pictures(make_task: Make):
         unlabelled=data, method=FixMatch(ratio=1), strategy="full", epochs=1, batch_size=6
     )
     assert len(again) == 1
+
+
+def test_the_head_of_a_pretrained_net_is_solved_first(make_task: Make, pictures: Path, caplog):
+    task = make_task()
+    with caplog.at_level(logging.INFO, "mealkit"):
+        task.finetune(
+            unlabelled=pictures, method=FixMatch(ratio=2), strategy="full", epochs=1, batch_size=6
+        )
+    said = [record.message for record in caplog.records]
+    tables = [line for line in said if line.startswith("Training by")]
+    assert [table.partition(",")[0] for table in tables] == [
+        "Training by freeze",
+        "Training by full",
+        "Training by full",
+    ]
+    assert sum("Solved the head" in line for line in said) == 1
