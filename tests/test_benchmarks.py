@@ -219,3 +219,26 @@ def test_text_frozen_counts_one_pass_per_text_and_encodes_alike(tmp_path: Path) 
     assert results["summary"]["accuracy"]["all"]["accuracy"] == whole["accuracy"] > 0.5
     assert set(results["summary"]["encoding"]) == {"mealkit", "mealkit fp32"}
     assert "Encoding 24 texts" in report
+
+
+def test_views_of_every_side_are_counted(tmp_path: Path) -> None:
+    results, report = run_quickly("ssl_views.py", tmp_path)
+    sides = results["summary"]["32"]
+    assert set(sides) == {"mealkit", "torchvision, Pillow", "torchvision, tensors"}
+    assert sides["mealkit"]["times"] == 1
+    for side, values in sides.items():
+        (run,) = results["runs"]["32"][side]
+        assert values["speed"] == run["views_per_second"] > 0
+    assert "Two SimCLR views" in report
+
+
+@pytest.mark.slow
+def test_semi_supervised_scores_every_method_on_the_same_draw(tmp_path: Path) -> None:
+    results, report = run_quickly("semi_supervised.py", tmp_path, "--num-labels", "20")
+    sides = results["runs"]["20"]
+    assert set(sides) == {"labels alone", "fixmatch", "freematch", "mean_teacher"}
+    assert all(0 <= run["accuracy"] <= 1 for runs in sides.values() for run in runs)
+    alone, other = (sides[side][0]["accuracy"] for side in ("labels alone", "freematch"))
+    assert results["summary"]["20"]["freematch"]["gain"] == pytest.approx(other - alone)
+    assert sides["mean_teacher"][0]["unlabelled/mask_rate"] == 1
+    assert "Digits, test accuracy" in report

@@ -19,9 +19,11 @@ from .streams import Stream
 from .text_samples import TextSamples
 from .texts import TextData
 from .unlabelled import UnlabelledImages
+from .views import VIEWS, View, draw_views
 
 __all__ = [
     "AUGMENTATIONS",
+    "VIEWS",
     "Augmentation",
     "Data",
     "EpochSampler",
@@ -43,5 +45,7 @@ __all__ = [
     "TextData",
     "TextSamples",
     "UnlabelledImages",
+    "View",
+    "draw_views",
     "samples_from",
 ]

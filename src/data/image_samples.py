@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import DataError, InvalidValueError, UnreadableError
 from ..specs import ImageSpec
 from .arrays import array_to_image, with_channels
-from .check import in_threads
+from .check import CHECK_FULLY, examine, in_threads, same_content
 from .decode import MODES, read_bytes, read_image
 from .identity import identify_pictures
 from .preprocess import Preprocess
@@ -124,6 +124,20 @@ class ImageSamples:
     def identity(self) -> str | None:
         """Answer with a digest of all pictures; None where some cannot be told from others."""
         return identify_pictures(self._images)
+
+    def contents(self) -> list[tuple[str, str | None]]:
+        """Answer with what tells each picture from others, and why it cannot be read (or None)."""
+        fully = len(self._images) <= CHECK_FULLY
+        rows = range(len(self._images))
+        return in_threads(lambda row: examine(self._source(row), fully=fully), rows)
+
+    def same(self, row: int, other: ImageSamples, other_row: int) -> bool:
+        """Whether two pictures are the same to the last byte or pixel."""
+        return same_content(self._source(row), other._source(other_row))
+
+    def _source(self, row: int) -> Any:  # Any: see Args
+        image = self._images[row]
+        return image.read() if isinstance(image, Address) else image
 
     def _remember(self, indices: Sequence[int], loaded: Sequence[Tensor | str]) -> list[int]:
         pairs = zip(indices, loaded, strict=True)

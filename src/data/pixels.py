@@ -18,7 +18,7 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in torchvision
 
 def to_floats(images: Tensor) -> Tensor:
     """Scale uint8 to [0, 1]; floats stay as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
 def like(floats: Tensor, images: Tensor) -> Tensor:

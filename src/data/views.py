@@ -16,7 +16,7 @@ import torch
 
 from ..errors import InvalidValueError
 from .chance import between, chances
-from .colours import ORDERS, blur, grey, jitter, solarize, where_chosen
+from .colours import ORDERS, blur, grey, jitter_, solarize, where_chosen_
 from .crops import NUM_DRAWS, crop_boxes, resize_boxes
 from .pixels import SMALL, to_floats
 
@@ -28,6 +28,9 @@ _FIRST = 1000
 
 _DRAWS_EACH = 64
 """Draws that are kept for a view; it takes fewer."""
+
+_VALUES_AT_ONCE = 3 << 18
+"""Values that are changed together on a CPU: more would leave its cache at every step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +123,7 @@ class View:
             InvalidValueError: Pictures of several sizes, and a view without one.
         """
         if isinstance(images, torch.Tensor):
-            draws = chances(
-                seed,
-                epoch,
-                index,
-                first=_FIRST + view * _DRAWS_EACH,
-                num=NUM_DRAWS + len(_Draws.NAMES),
-            )
-            return self._draw(to_floats(images), _Draws(draws[:, NUM_DRAWS:]), draws[:, :NUM_DRAWS])
+            return self._draw_batch(images, seed=seed, epoch=epoch, index=index, view=view)
         if self._size is None and len({image.shape for image in images}) > 1:
             raise InvalidValueError(
                 "Pictures of several sizes were given, and a view of no size. Set View(size=...)."
@@ -143,6 +139,21 @@ class View:
             done.update(zip(places, changed, strict=True))
         return torch.stack([done[place] for place in range(len(images))])
 
+    def _draw_batch(
+        self, images: Tensor, *, seed: int, epoch: int, index: Tensor, view: int
+    ) -> Tensor:
+        num = NUM_DRAWS + len(_Draws.NAMES)
+        draws = chances(seed, epoch, index, first=_FIRST + view * _DRAWS_EACH, num=num)
+        at_once = len(images)
+        if images.device.type == "cpu":
+            at_once = max(1, _VALUES_AT_ONCE // max(1, images[0].numel())) if at_once else 1
+        parts = zip(torch.split(images, at_once), torch.split(draws, at_once), strict=True)
+        done = [
+            self._draw(to_floats(some), _Draws(own[:, NUM_DRAWS:]), own[:, :NUM_DRAWS])
+            for some, own in parts
+        ]
+        return done[0] if len(done) == 1 else torch.cat(done)
+
     def _draw(self, floats: Tensor, draws: _Draws, crop: Tensor) -> Tensor:
         floats = self._move(floats, crop, draws("flip") < self.flip)
         if self.jitter > 0:
@@ -152,19 +163,19 @@ class View:
             names = ("brightness", "contrast", "saturation", "hue")
             factors = [between(*span, draws(name)) for name, span in zip(names, spans, strict=True)]
             order = (draws("order") * len(ORDERS)).long()
-            floats = jitter(floats, torch.stack(factors, 1), order, draws("jitter") < self.jitter)
+            floats = jitter_(floats, torch.stack(factors, 1), order, draws("jitter") < self.jitter)
         if self.grey > 0:
-            floats = where_chosen(floats, draws("grey") < self.grey, lambda some, _: grey(some))
+            floats = where_chosen_(floats, draws("grey") < self.grey, lambda some, _: grey(some))
         if self.blur > 0:
             sigmas = between(*self.blur_sigma, draws("sigma"))
             kernel = blur_kernel(floats.shape[-2:])
-            floats = where_chosen(
+            floats = where_chosen_(
                 floats,
                 draws("blur") < self.blur,
                 lambda some, rows: blur(some, sigmas[rows], kernel=kernel),
             )
         if self.solarize > 0:
-            floats = where_chosen(
+            floats = where_chosen_(
                 floats,
                 draws("solarize") < self.solarize,
                 lambda some, rows: solarize(some, some.new_full((len(rows),), 128 / 255)),

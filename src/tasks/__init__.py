@@ -29,6 +29,7 @@ from .processes import gather_predictions
 from .residuals import Anomalies, Residuals
 from .results import Embeddings, Evaluation, History, Prediction, Predictions
 from .saved import load
+from .semi_supervised import FixMatch, FreeMatch, MeanTeacher, SemiSupervised
 from .strategies import STRATEGIES, FreezeUnfreeze, Gradual, LayerDecay, Lora, Strategy
 from .task import Task
 from .text_classifier import TextClassifier
@@ -59,9 +60,11 @@ __all__ = [
     "Embeddings",
     "Evaluation",
     "Explanation",
+    "FixMatch",
     "ForecastEvaluation",
     "Forecaster",
     "Forecasts",
+    "FreeMatch",
     "FreezeUnfreeze",
     "Gradual",
     "History",
@@ -69,6 +72,7 @@ __all__ = [
     "LayerDecay",
     "Leaderboard",
     "Lora",
+    "MeanTeacher",
     "Method",
     "MoCo",
     "MultiLabel",
@@ -82,6 +86,7 @@ __all__ = [
     "PretrainScore",
     "Residuals",
     "SSLPretrainer",
+    "SemiSupervised",
     "SimCLR",
     "SimSiam",
     "Step",

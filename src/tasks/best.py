@@ -32,6 +32,11 @@ class BestWeights(pl.Callback):
         self._weights: dict[str, Tensor] = {}
         self._diverged = False
 
+    @property
+    def value(self) -> float | None:
+        """The metric of that epoch; None where none was chosen."""
+        return None if self.epoch is None else self._sign * self._score[0]
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the weights when this epoch is the best so far."""
         metrics = trainer.callback_metrics

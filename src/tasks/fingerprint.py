@@ -148,8 +148,9 @@ def _contents(samples: Samples, ids: list[str]) -> str:
     step = max(1, len(samples) // NUM_PROBED)
     rows = list(range(0, len(samples), step))
     batch = samples.__getitems__(rows)
-    parts = [batch[name].cpu().contiguous().numpy().tobytes() for name in sorted(batch)]
-    return _digest(*parts)
+    beside: Any = batch.pop("unlabelled", {})  # Any: the one batch in a batch
+    tensors = [part[name] for part in (batch, beside) for name in sorted(part)]
+    return _digest(*[tensor.cpu().contiguous().numpy().tobytes() for tensor in tensors])
 
 
 def _size(name: str) -> int | None:

@@ -124,6 +124,10 @@ class Supervised(Objective):
         logits = task(batch)
         if not training:
             return Step(functional.cross_entropy(logits, batch["target"]), logits)
+        return Step(self.training_loss(task, logits, batch), logits)
+
+    def training_loss(self, task: Task, logits: Tensor, batch: Batch) -> Tensor:
+        """Compare logits (B, K) with the targets of a training batch; a scalar."""
         given = task.plan.training.label_smoothing
         smoothing = SMOOTHING if given is None else given
 
@@ -139,7 +143,7 @@ class Supervised(Objective):
             share = batch["share"]
             own = share * own + (1 - share) * losses(batch["partner"])
         # Over the number of rows, not the sum of weights: that would undo them in small batches.
-        return Step(own.mean(), logits)
+        return own.mean()
 
     def solve(
         self,

@@ -177,5 +177,10 @@ def restored(task: Task) -> Iterator[None]:
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
-    """Answer with the batch on a device."""
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    """Answer with the batch on a device, and with one that is in it."""
+    return {
+        name: move(value, device)  # unlabelled inputs are a batch of their own
+        if isinstance(value, dict)
+        else value.to(device, non_blocking=True)
+        for name, value in batch.items()
+    }

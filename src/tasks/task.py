@@ -386,6 +386,15 @@ class Task(pl.LightningModule):
         """The epoch whose weights the last fit left in the task; None where none was chosen."""
         return None if self._best is None else self._best.epoch
 
+    @property
+    def best_value(self) -> float | None:
+        """The validation metric of that epoch."""
+        return None if self._best is None else self._best.value
+
+    def forget_best(self) -> None:
+        """Note that the weights in the task are those of no epoch of the last fit."""
+        self._best = None
+
     # Verbs.
 
     def finetune(
@@ -548,19 +557,28 @@ class Task(pl.LightningModule):
             training = replace(training, time_limit_seconds=left)
             self.plan = replace(self.plan, training=training)
 
-    def fit_stage(self, data: Data, *, objective: Objective, lr: float, epochs: int = 1) -> History:
-        """Train every block on an objective of its own, beside or ahead of a run.
+    def fit_stage(
+        self,
+        data: Data,
+        *,
+        objective: Objective,
+        lr: float,
+        epochs: int = 1,
+        strategy: Strategy = full,
+    ) -> History:
+        """Train on an objective of its own, beside or ahead of a run.
 
         Args:
             data: What to train on, with its batch size.
             objective: What its steps ask.
             lr: Peak learning rate.
             epochs: How often every training row is seen.
+            strategy: Which block trains when; all of them by default.
         """
         before = self.objective, self.plan
         # There is no validation in it, so nothing chooses between averages or says when to stop.
         training = replace(self.plan.training, ema=None, patience=None)
-        plan = replace(self.plan, strategy=full, lr=lr, training=training, finds_lr=False)
+        plan = replace(self.plan, strategy=strategy, lr=lr, training=training, finds_lr=False)
         self.objective, self.plan = objective, plan
         recorder = Recorder()
         fit = fit_quietly(

@@ -112,10 +112,10 @@ def test_boxes_of_one_pixel_are_that_pixel():
 
 
 PAIRS: list[tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor], float, float]] = [
-    (colours.brightness, tv.adjust_brightness, 0.2, 1.8),
-    (colours.contrast, tv.adjust_contrast, 0.2, 1.8),
-    (colours.saturation, tv.adjust_saturation, 0.2, 1.8),
-    (colours.hue, tv.adjust_hue, -0.5, 0.5),
+    (colours.brightness_, tv.adjust_brightness, 0.2, 1.8),
+    (colours.contrast_, tv.adjust_contrast, 0.2, 1.8),
+    (colours.saturation_, tv.adjust_saturation, 0.2, 1.8),
+    (colours.hue_, tv.adjust_hue, -0.5, 0.5),
     (colours.solarize, tv.solarize, 0.0, 1.0),
 ]
 
@@ -129,7 +129,7 @@ def test_colours_are_those_of_torchvision(ours, theirs, low, high):
     expected = [
         theirs(image, factor) for image, factor in zip(images, factors.tolist(), strict=True)
     ]
-    assert torch.allclose(ours(images, factors), torch.stack(expected), atol=TOLERANCE)
+    assert torch.allclose(ours(images.clone(), factors), torch.stack(expected), atol=TOLERANCE)
 
 
 def test_greys_are_those_of_torchvision():
@@ -155,7 +155,7 @@ def test_colours_follow_each_other_in_the_order_that_was_drawn():
     theirs += [tv.adjust_saturation, tv.adjust_hue]
     factors = torch.tensor([1.6, 0.5, 1.7, 0.2]).expand(24, 4)
     chosen = torch.arange(24) != 5
-    found = colours.jitter(images, factors, torch.arange(24), chosen)
+    found = colours.jitter_(images.clone(), factors, torch.arange(24), chosen)
     for number, (image, order) in enumerate(zip(images, colours.ORDERS, strict=True)):
         for kind in order if number != 5 else ():
             image = theirs[kind](image, factors[0, kind].item())
