@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ from ..errors import BackboneError, InvalidValueError, unknown_name
 from ..specs import SeriesDataSpec, SeriesSpec
 from .base import Block
 from .blocks import make_blocks, partition
+from .hub import is_hub_id
 from .registry import BackboneInfo, Request
 from .series_net import LOSSES, WINDOW, Options, SeriesNet, WindowNet
 from .sources import NET, Config
 from .transformers_net import json_of, read_folder
 from .weights import Weights, load, unreachable
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ("*.json", "*.safetensors")
 LAYOUT = {"center": "mean", "spread": "deviation"}
 """The nets normalise windows themselves, by mean and deviation; done before, that changes nothing,
@@ -232,7 +231,7 @@ class TransformersSeriesSource:
 
     def has(self, name: str) -> bool:
         """Say whether the name is a family's, or has the form of a hub id: the hub is not asked."""
-        return name in KINDS or (_HUB_ID.fullmatch(name) is not None and not Path(name).is_dir())
+        return name in KINDS or (is_hub_id(name) and not Path(name).is_dir())
 
     def has_weights(self, name: str) -> bool:
         """Say whether there are trained weights; a hub id without them would be an error."""

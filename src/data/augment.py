@@ -80,19 +80,31 @@ def change_pictures(change: Augmentation, batch: Batch, *, seed: int, epoch: int
     """
     before = batch["image"]
     images = change(before, seed=seed, epoch=epoch, index=batch["index"])
-    if _kind(images) != _kind(before):
+    if not _fits(images, before):
         raise InvalidValueError(
             f"The augmentation {getattr(change, '__name__', change)!r} answered with "
             f"{_kind(images)} and was given {_kind(before)}: expected pictures of the same shape "
-            "and type."
+            "and type, or floats in [0, 1] of that shape."
         )
     return {**batch, "image": images}
+
+
+def _fits(images: object, before: Tensor) -> bool:
+    if not isinstance(images, torch.Tensor) or images.shape != before.shape:
+        return False
+    if images.dtype == before.dtype:
+        return True
+    # Rounding may leave a colour a little outside; numbers up to 255 are another matter.
+    inside = images.is_floating_point() and ((images >= -0.01) & (images <= 1.01)).all()
+    return bool(inside)
 
 
 def _kind(images: object) -> str:
     if not isinstance(images, torch.Tensor):
         return type(images).__name__
-    return f"{str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape)}"
+    low, high = (f"{float(value):.3g}" for value in (images.min(), images.max()))
+    kind = str(images.dtype).removeprefix("torch.")
+    return f"{kind} from {low} to {high} of shape {tuple(images.shape)}"
 
 
 def views(images: Tensor) -> list[Tensor]:
