@@ -1,6 +1,7 @@
 # Everything a fresh machine needs is python3 (3.11 or newer) with venv, make and a C compiler.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -9,8 +10,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/python recipes/digits_demo.py
 
+# Processes side by side, of one thread each: nets as small as those of the tests gain from no more.
 test: $(STAMP)
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

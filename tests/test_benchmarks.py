@@ -221,6 +221,7 @@ def test_text_frozen_counts_one_pass_per_text_and_encodes_alike(tmp_path: Path) 
     assert "Encoding 24 texts" in report
 
 
+@pytest.mark.slow
 def test_views_of_every_side_are_counted(tmp_path: Path) -> None:
     results, report = run_quickly("ssl_views.py", tmp_path)
     sides = results["summary"]["32"]

@@ -52,6 +52,7 @@ def test_from_json_a_net_answers_the_same(name):
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_parameter_has_a_gradient_and_no_block_has_it_twice(name):
+    torch.manual_seed(0)  # by bad luck every row could leave a unit of a ReLU at zero
     net = shaken(make(name)).train()
     tensors = windows(net)
     net.losses(*tensors, target=torch.ones(5, 4)).sum().backward()
