@@ -97,7 +97,8 @@ class Thresholds(pl.Callback):
         probabilities, targets = (value.numpy() for value in self._answers(trainer, loader))
         if not np.isfinite(probabilities).all():
             return  # training diverged, which is said elsewhere
-        thresholds = best_thresholds(probabilities, targets)
+        # Probabilities may differ in the last digit from process to process, thresholds must not.
+        thresholds = trainer.strategy.broadcast(best_thresholds(probabilities, targets))
         self._take(thresholds)
         if trainer.is_global_zero:
             before = macro_f1(probabilities >= HALF, targets)

@@ -22,6 +22,8 @@ from ..errors import InvalidValueError, check_count, unknown_name
 from .progress import make_bar
 from .strategies import Strategy, name_of
 
+_log = logging.getLogger("mealkit")
+
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -262,7 +264,7 @@ def fit_quietly(
         callbacks: Ours and the user's.
     """
     check_count("epochs", epochs)
-    _refuse_launcher()
+    _warn_of_launcher()
     bar = make_bar()
     has_bar = any(isinstance(one, pl.callbacks.ProgressBar) for one in callbacks)
     every = [*callbacks, bar] if bar is not None and not has_bar else list(callbacks)
@@ -294,18 +296,14 @@ def fit_quietly(
     return fit
 
 
-def _refuse_launcher() -> None:
-    """Refuse to train the same thing in each of several processes that know nothing of each other.
-
-    Raises:
-        InvalidValueError: torchrun has started several processes.
-    """
+def _warn_of_launcher() -> None:
+    """Say that each of several processes that know nothing of each other trains the same thing."""
     count = os.environ.get("WORLD_SIZE", "1")
-    if dist.is_torchelastic_launched() and count != "1":
-        raise InvalidValueError(
-            f"torchrun has started {count} processes, and without trainer= each would train by "
-            "itself. Pass trainer=pytorch_lightning.Trainer(devices=..., strategy='ddp', ...), "
-            "or start one process."
+    if dist.is_torchelastic_launched() and count != "1" and os.environ.get("RANK", "0") == "0":
+        _log.warning(
+            f"torchrun has started {count} processes, and without trainer= each trains by itself. "
+            "To share the work, pass trainer=pytorch_lightning.Trainer(devices=..., "
+            "strategy='ddp', ...)."
         )
 
 

@@ -357,7 +357,10 @@ def test_an_augmentation_that_breaks_pictures_stops_the_run_at_once(make_task: M
     def unscaled(images, *, seed, epoch, index):
         return images.float()
 
-    for change, words in ((smaller, r"\(12, 3, 16, 8\)"), (unscaled, "with float32 from 36 to 255")):
+    for change, words in (
+        (smaller, r"\(12, 3, 16, 8\)"),
+        (unscaled, "with float32 from 36 to 255"),
+    ):
         task = make_task()
         task.data.augment = change
         with pytest.raises(InvalidValueError, match=words):

@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 
 from mealkit import Training
-from mealkit.errors import InvalidValueError, UnknownNameError
-from mealkit.tasks.training import _refuse_launcher, quiet_lightning, resolve_precision
+from mealkit.errors import UnknownNameError
+from mealkit.tasks.training import _warn_of_launcher, quiet_lightning, resolve_precision
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,13 @@ def test_stopping_a_run_raises_what_the_user_did_and_keeps_the_best_weights(make
     assert not task.training
 
 
-def test_processes_that_know_nothing_of_each_other_are_refused(
-    make_task, monkeypatch: pytest.MonkeyPatch
+def test_processes_that_know_nothing_of_each_other_are_warned_of(
+    make_task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InvalidValueError, match="torchrun has started 2 processes"):
-        make_task().finetune(epochs=1)
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    _refuse_launcher()
+    for count, rank, said in (("2", "0", True), ("2", "1", False), ("1", "0", False)):
+        caplog.clear()
+        monkeypatch.setenv("WORLD_SIZE", count)
+        monkeypatch.setenv("RANK", rank)
+        _warn_of_launcher()
+        assert (f"torchrun has started {count} processes" in caplog.text) is said

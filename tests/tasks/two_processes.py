@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
-import os
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,16 +107,6 @@ def trainer(strategy: str = "ddp", **more) -> pl.Trainer:
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def by_itself() -> Iterator[None]:
-    """Train the same on each process, which finetune refuses where torchrun started several."""
-    run = os.environ.pop("TORCHELASTIC_RUN_ID")
-    try:
-        yield
-    finally:
-        os.environ["TORCHELASTIC_RUN_ID"] = run
-
-
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     checkpoint.EVERY_SECONDS, checkpoint.MOST_SHARE = 0.0, float("inf")
@@ -127,8 +114,7 @@ def main(folder: Path) -> None:
     alone = {}
     for strategy in ("freeze_unfreeze", "gradual", "freeze", "full"):
         task = make(12)
-        with by_itself():
-            history = task.finetune(epochs=3, strategy=strategy)
+        history = task.finetune(epochs=3, strategy=strategy)
         alone[strategy] = (copy.deepcopy(task.state_dict()), history.rows)
     lines: list[str] = []
     handler = logging.Handler()
@@ -158,8 +144,7 @@ def main(folder: Path) -> None:
 
     one, both = make(12, multi_label=True), make(6, multi_label=True)
     one.data.balance = both.data.balance = "weights"
-    with by_itself():
-        rows = one.finetune(epochs=3).rows
+    rows = one.finetune(epochs=3).rows
     found["several"] = {
         "rows": both.finetune(trainer=trainer()).rows,
         "rows_alone": rows,
