@@ -231,7 +231,7 @@ def test_seasonal_naive_on_ett_has_the_digits_of_fev_bench(shared: Path):
     task = Forecaster.from_csv(shared / "data/ETTh1.csv", horizon=168)
     answer = task.backtest(windows=20, step=168)
     assert answer.naive["mase"] == pytest.approx(1.3279, abs=5e-5)
-    assert answer.model == "ridge"
+    assert answer.model in {"ridge", "resmlp", "ensemble"}  # what validation windows chose
     assert answer.metrics["mase"] <= 1.185
     assert answer.metrics["sql"] <= 0.965
     assert answer.metrics["coverage_80"] == pytest.approx(0.80, abs=0.03)
