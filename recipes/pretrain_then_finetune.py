@@ -31,7 +31,8 @@ def main(
     pre.pretrain(epochs=pretrain_epochs, batch_size=batch_size)
     data = ImageData.from_folders(labelled, test=test)
     accuracies = {}
-    for name, net in {"from scratch": untrained, "pretrained": pre}.items():
+    nets: dict[str, Path | SSLPretrainer] = {"from scratch": untrained, "pretrained": pre}
+    for name, net in nets.items():
         task = ImageClassifier(net, classes=data.classes)
         task.finetune(data, epochs=epochs)
         evaluation = task.evaluate(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,18 @@ import torch
 import mealkit
 from mealkit import Forecaster, SeriesData
 from mealkit.backbones import create, rebuild
+from mealkit.backbones.series_base import SeriesBackbone
 from mealkit.backbones.series_ensemble import Ensemble
 from mealkit.errors import InvalidValueError
 from mealkit.specs import SeriesDataSpec
 
 SPEC = SeriesDataSpec(horizon_steps=3, season=4, length_steps=200)
+
+
+def build(name: str, spec: SeriesDataSpec, **given: Any) -> SeriesBackbone:
+    net = create(name, spec, **given)
+    assert isinstance(net, SeriesBackbone)
+    return net
 
 
 def nets(*contexts: int) -> list:
@@ -26,7 +35,7 @@ def nets(*contexts: int) -> list:
 
 def test_the_forecast_is_the_weighted_mean_of_those_of_the_members():
     short, long = nets(2, 6)
-    naive = create("naive", SPEC)
+    naive = build("naive", SPEC)
     mix = Ensemble([short, long, naive], weights=[1, 2, 1], season=4)
     assert mix.input_spec.context_steps == 6
     assert mix.inputs == ("past", "history")
@@ -52,7 +61,7 @@ def test_members_that_want_more_than_there_is_do_not_answer():
 
 
 def test_nets_see_their_own_inputs():
-    level = create("resmlp", SPEC, options={"spread": "level", "width": 8})
+    level = build("resmlp", SPEC, options={"spread": "level", "width": 8})
     (ridge,) = nets(level.input_spec.context_steps)
     mix = Ensemble([ridge, level], weights=[1, 1], season=4)
     assert mix.inputs == ("past", "history", "level")
@@ -65,8 +74,8 @@ def test_nets_see_their_own_inputs():
 
 
 def test_an_ensemble_is_rebuilt_from_its_config():
-    resmlp = create("resmlp", SPEC, options={"width": 8})
-    mix = Ensemble([*nets(5), resmlp, create("seasonal-naive", SPEC)], weights=[3, 2, 1], season=4)
+    resmlp = build("resmlp", SPEC, options={"width": 8})
+    mix = Ensemble([*nets(5), resmlp, build("seasonal-naive", SPEC)], weights=[3, 2, 1], season=4)
     again = rebuild(mix.config, mix.input_spec, pretrained=False)
     again.load_state_dict(mix.state_dict())
     past, history = torch.randn(4, mix.input_spec.context_steps), torch.full((4,), 99)
@@ -77,7 +86,7 @@ def test_an_ensemble_is_rebuilt_from_its_config():
 def test_a_task_with_an_ensemble_is_saved_and_loaded(tmp_path):
     rng = np.random.default_rng(0)
     data = SeriesData.from_arrays(rng.normal(size=(200, 2)).cumsum(0), horizon=3, season=4)
-    mix = Ensemble([*nets(5, 9), create("naive", data.spec)], weights=[3, 2, 1], season=4)
+    mix = Ensemble([*nets(5, 9), build("naive", data.spec)], weights=[3, 2, 1], season=4)
     task = Forecaster.from_data(data, backbone=mix)
     task.finetune()
     task.save(tmp_path / "task")
@@ -92,4 +101,4 @@ def test_what_cannot_be_mixed_is_refused():
     with pytest.raises(InvalidValueError, match="weight above 0"):
         Ensemble(nets(2, 3), weights=[1, 0], season=4)
     with pytest.raises(InvalidValueError, match=r"see the same numbers .* ridge, theta"):
-        Ensemble([*nets(2), create("theta", SPEC)], weights=[1, 1], season=4)
+        Ensemble([*nets(2), build("theta", SPEC)], weights=[1, 1], season=4)

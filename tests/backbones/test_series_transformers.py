@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,9 @@ TINY = {
 
 
 def made(name: str, **more: object) -> transformers.PreTrainedModel:
-    kind = KINDS[name]
+    kind, tiny = KINDS[name], dict(TINY[name])
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(kind.model_type, **{**TINY[name], **more})
+    config = transformers.AutoConfig.for_model(kind.model_type, **{**tiny, **more})
     return getattr(transformers, kind.net)(config).eval()
 
 
@@ -56,7 +57,7 @@ def ask(net, past: torch.Tensor, *, horizon: int = 12, known: int | None = None)
 
 @pytest.mark.parametrize("name", TINY)
 def test_a_folder_forecasts_as_transformers_does_by_itself(name, tmp_path):
-    net = backbones.create(saved(name, tmp_path), DATA, preprocessing=context(name))
+    net: Any = backbones.create(saved(name, tmp_path), DATA, preprocessing=context(name))
     assert (net.pretrained, net.trained, net.name) == (True, True, name)
     plain = made(name, **({} if name == "timesfm-2.5" else {"num_input_channels": 1}))
     past = windows()

@@ -117,7 +117,8 @@ def test_anything_that_can_be_iterated_again_is_one_shard() -> None:
 def test_what_can_be_read_only_once_or_not_at_all_is_refused() -> None:
     with pytest.raises(DataError, match="list_iterator can be read only once"):
         shards_of(iter([1]), image="image", label="label")
-    for source in (7, {"train": []}):
+    wrong: list[object] = [7, {"train": []}]
+    for source in wrong:
         with pytest.raises(DataError, match=f"cannot be made of {type(source).__name__}"):
             shards_of(source, image="image", label="label")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_an_ensemble_is_calibrated_remembered_saved_and_asked_again(data, mixes,
     task.finetune()
     assert task.model == "ensemble"
     task.save(tmp_path / "task")
-    again = mealkit.load(tmp_path / "task")
+    again: Any = mealkit.load(tmp_path / "task")  # a Forecaster
     assert (again.chooses, again.quality) == (True, "fast")
     assert np.array_equal(again.predict(None).quantiles, task.predict().quantiles)
     assert np.array_equal(again.predict(None, horizon=9).mean, task.predict(horizon=9).mean)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,13 +130,13 @@ def test_saved_tasks_keep_what_was_known_beside_the_series(tmp_path):
     known, truth = split(shops())
     task = fitted(known, backbone="ridge")
     task.save(tmp_path / "task")
-    again = mealkit.load(tmp_path / "task")
+    again: Any = mealkit.load(tmp_path / "task")  # a Forecaster
     assert again.spec == task.spec
     assert again.input_spec == task.input_spec
     first, second = (t.predict(future=of_future(truth)) for t in (task, again))
     assert np.array_equal(first.quantiles, second.quantiles)
     task.save(tmp_path / "bare", history=False)
-    bare = mealkit.load(tmp_path / "bare")
+    bare: Any = mealkit.load(tmp_path / "bare")
     assert len(bare.memory) == 0
     assert np.allclose(bare.predict(known, future=of_future(truth)).mean, first.mean, rtol=1e-2)
 

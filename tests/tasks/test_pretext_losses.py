@@ -49,7 +49,7 @@ def reference_info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: f
 
 def reference_byol(prediction: Tensor, target: Tensor) -> Tensor:
     pairs = zip(prediction, target, strict=True)
-    return sum((unit(p) - unit(t)).square().sum() for p, t in pairs) / len(prediction)
+    return torch.stack([(unit(p) - unit(t)).square().sum() for p, t in pairs]).mean()
 
 
 def reference_barlow(first: Tensor, second: Tensor, weight: float) -> Tensor:
@@ -84,7 +84,7 @@ def reference_dino(student: list[Tensor], teacher: list[Tensor], centre: Tensor)
                 scores = torch.exp((row - centre) / 0.04)
                 logits = torch.exp(answer / 0.1)
                 terms.append(-(scores / scores.sum() * torch.log(logits / logits.sum())).sum())
-    return sum(terms) / len(terms)
+    return torch.stack(terms).mean()
 
 
 def reference_masked(guess: Tensor, patches: Tensor, hidden: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def reference_masked(guess: Tensor, patches: Tensor, hidden: Tensor) -> Tensor:
         patch = patches[b, row]
         wanted = (patch - patch.mean()) / (patch.var() + 1e-6).sqrt()
         terms.append((guess[b, row] - wanted).square().mean())
-    return sum(terms) / len(terms)
+    return torch.stack(terms).mean()
 
 
 QUEUE = torch.stack([unit(row) for row in rows(2, Q, D)])

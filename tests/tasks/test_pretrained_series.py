@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_saved_tasks_forecast_the_same_without_the_folder(timesfm, tmp_path):
     answer = task.predict()
     task.save(tmp_path / "task")
     timesfm.rename(tmp_path / "elsewhere")
-    again = mealkit.load(tmp_path / "task")
+    again: Any = mealkit.load(tmp_path / "task")  # a Forecaster
     assert again.zero_shot
     assert np.array_equal(again.predict().quantiles, answer.quantiles)
 

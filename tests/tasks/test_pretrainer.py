@@ -92,8 +92,9 @@ def test_what_cannot_be_read_is_left_out_and_reported(kitchen: Path) -> None:
     assert "00.jpg" in str(pre.data.report)
     with pytest.raises(DataError, match=r"1 of 12 pictures cannot be read.*00\.jpg"):
         SSLPretrainer.from_folder("unlabelled", on_error="raise")
+    Path("empty").mkdir()
     with pytest.raises(NoDataError, match="no pictures in it"):
-        SSLPretrainer.from_folder("empty" if Path("empty").mkdir() is None else "")
+        SSLPretrainer.from_folder("empty")
     with pytest.raises(NoDataError, match=r"The folder nowhere does not exist"):
         SSLPretrainer.from_folder("nowhere")
     with pytest.raises(InvalidValueError, match="on_error='stop'"):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,7 +206,7 @@ def test_golden_forecasters_of_earlier_versions_forecast_what_they_did(
     copy = tmp_path / "copy"
     shutil.copytree(folder / "task", copy)
     expected = json.loads((folder / "expected.json").read_text())
-    task = mealkit.load(copy)
+    task: Any = mealkit.load(copy)  # the forecaster it was
     answers = {"kept": task.predict(None, horizon=10), "newer": task.predict(folder / "newer.csv")}
     for name, answer in answers.items():
         assert np.allclose(answer.quantiles, expected[name], rtol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -132,7 +133,7 @@ def test_another_process_forecasts_the_same(name, tmp_path):
     task = make(name)
     task.finetune(**QUICK)
     task.save(tmp_path / "saved")
-    again = mealkit.load(tmp_path / "saved")
+    again: Any = mealkit.load(tmp_path / "saved")  # a Forecaster
     for ask in (None, sales(150, seed=2)):
         before, after = task.predict(ask, horizon=9), again.predict(ask, horizon=9)
         assert np.array_equal(before.quantiles, after.quantiles)

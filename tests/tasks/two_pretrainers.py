@@ -99,6 +99,7 @@ def uneven() -> dict[str, torch.Tensor]:
     own = torch.arange(2.0 + rank, requires_grad=True)
     joint = joint_batch(own)
     (joint * torch.arange(1.0, 6.0)).sum().backward()
+    assert own.grad is not None
     return {"joint": joint.detach(), "grad": own.grad}
 
 
