@@ -192,6 +192,16 @@ def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_augment_scores_every_preset_on_every_kind_of_pictures(tmp_path: Path) -> None:
+    results, report = run_quickly("image_augment.py", tmp_path, "--epochs", "2")
+    assert len(results["runs"]) == 15
+    assert {run["kind"] for run in results["runs"]} == {"digits", "CIFAR-10", "photos"}
+    photos = [run["accuracy"] for run in results["runs"] if run["kind"] == "photos"]
+    assert max(photos) > 0.5, "one of three"
+    assert "| photos | heavy |" in report
+
+
+@pytest.mark.slow
 def test_text_finetune_trains_the_sides_at_hand_and_counts_padding(tmp_path: Path) -> None:
     results, report = run_quickly("text_finetune.py", tmp_path, "--shots", "8", "--epochs", "2")
     assert set(results["summary"]) == {"mealkit", "mealkit, fp32, 5e-5"}
