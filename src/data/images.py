@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, check_count
 from ..specs import ImageDataSpec
 from . import sources
 from .arrays import array_to_image
@@ -399,8 +399,7 @@ class ImageData(Data):
                 "None."
             )
         change = None if self.augment is None else resolve(self.augment)
-        if not isinstance(self.n_views, int) or self.n_views < 1:
-            raise InvalidValueError(f"n_views={self.n_views!r}: expected a number from 1, or None.")
+        check_count("n_views", self.n_views)
         if change is None:
             raise InvalidValueError(
                 f"n_views={self.n_views} with augment={self.augment!r}: nothing tells the views "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, check_count
 from .module import EpochSampler
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class TokenBatches(EpochSampler):
             num_processes=num_processes,
             rank=rank,
         )
+        check_count("batch_tokens", batch_tokens)
         lengths = samples.lengths
         if lengths is None:
             raise InvalidValueError("batch_tokens= counts tokens, and these inputs have none.")

@@ -49,8 +49,8 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
     if inputs is None:
         if not len(task.memory):
             raise NoDataError(
-                "This task keeps no series: it was not fitted yet, or was saved with "
-                "history=False. Say what to go on from: task.predict(data)."
+                "This task keeps no series: it was saved with history=False, or was not fitted. "
+                "Say what to go on from: task.predict(data)."
             )
         frequency, named = Frequency.parse(spec.frequency), spec.covariates
         return task.memory.table(frequency, spec.season, named=named), task._frame_kind

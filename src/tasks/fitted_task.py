@@ -89,6 +89,8 @@ class FittedTask(SourcedTask):
         self.memory = Memory()
         self.chooses, self.quality = backbone is None, quality
         self._is_fresh = isinstance(backbone, str)  # a net of ours that has not been fitted yet
+        learns = backbone is None or net.solved or net.trained
+        self.needs_fit = (backbone is None or self._is_fresh) and learns and not net.pretrained
         self._initial: dict[str, Tensor] | None = None  # of the net, before it was ever fitted
         self._start: dict[str, Tensor] = {}  # of the net, before the last fit
         self._was_pretrained = False
@@ -194,8 +196,21 @@ class FittedTask(SourcedTask):
         elif self.net.solved and len(data.rest()):
             self._fit_rest(data, batch_size)
 
+    def check_fitted(self) -> None:
+        """Refuse to forecast with a net that learns from series, and has not been fitted to any.
+
+        Raises:
+            InvalidValueError: It has not.
+        """
+        if self.needs_fit:
+            raise InvalidValueError(
+                f"{self.model} is not fitted yet and would answer with guesses. Call "
+                "task.finetune() first."
+            )
+
     def _remember(self, data: SeriesData) -> None:
         """Keep the ends of the series, up to what is held back."""
+        self.needs_fit = False
         known = data.table.cut(data.known)
         units = units_of(known, self.spec.season, known.lengths)
         self.keep(known, units, data.scale_of(known.ids))
@@ -360,7 +375,7 @@ class FittedTask(SourcedTask):
             with isolate_rng():
                 torch.manual_seed(training.seed)
                 self.backbone = rebuild(net.config, net.input_spec, pretrained=False)
-        self._is_fresh, self.zero_shot = False, False
+        self._is_fresh = self.zero_shot = self.needs_fit = False
         data.prepare(self.input_spec)
         if not len(data.train):
             self._without_windows(data)

@@ -96,6 +96,7 @@ class Forecaster(FittedTask):
             DataError: The inputs lack a column, or cannot be put on the grid; or of ``future``
                 something is missing, or is of no step that is forecast.
         """
+        self.check_fitted()
         probabilities = probabilities_of(level)
         self.look(inputs)
         table, kind = read_table(self, inputs)
@@ -168,6 +169,7 @@ class Forecaster(FittedTask):
         Raises:
             NoDataError: Nothing was held back.
         """
+        self.check_fitted()
         self.look(data)
         return evaluate(self, data, step=step)
 
@@ -240,6 +242,7 @@ class Forecaster(FittedTask):
         Raises:
             NoDataError: No series is long enough.
         """
+        self.check_fitted()
         return find_residuals(self, data, step=step, last=last)
 
     def anomalies(
@@ -263,6 +266,7 @@ class Forecaster(FittedTask):
         Raises:
             NoDataError: No series is long enough.
         """
+        self.check_fitted()
         return find_anomalies(self, data, level=level, step=step, last=last)
 
     def decompose(self, inputs: Any = None, *, future: Any = None) -> Decomposition:
@@ -278,6 +282,7 @@ class Forecaster(FittedTask):
         Raises:
             InvalidValueError: The model is of another kind.
         """
+        self.check_fitted()
         return decompose(self, inputs, future)
 
     def update(self, new: Any) -> Self:  # Any: see Args
@@ -325,6 +330,7 @@ class Forecaster(FittedTask):
         for name, values in settings["calibrations"].items():
             self.head[name] = ErrorQuantiles.from_settings(values)
         self.memory = Memory.from_settings(settings["memory"])
+        self.needs_fit = not settings.get("fitted", True)  # absent from the first saved tasks
 
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
@@ -335,6 +341,7 @@ class Forecaster(FittedTask):
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
             "zero_shot": self.zero_shot,
+            "fitted": not self.needs_fit,
         }
 
     @classmethod

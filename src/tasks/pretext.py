@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones import Backbone
 from ..data.module import Data
@@ -70,6 +72,14 @@ class Method:
 
     training: ClassVar[Training] = Training(weight_decay=0.01, warmup=0.05)
     """Settings of a run for which the user gave none."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if "temperature" not in field.name:
+                continue
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise InvalidValueError(f"{field.name}={value!r}: expected a positive number.")
 
     def objective(self, net: Backbone) -> Pretext:
         """Build what trains a backbone by this method.
@@ -358,13 +368,32 @@ def takes_size(net: Backbone, side: int) -> bool:
 
 
 def _encode(task: Task, net: nn.Module, pixels: Sequence[Tensor]) -> list[Tensor]:
-    """Run a net over views, those of one size in one pass, and answer with features of each."""
+    """Run a net over views, those of one size in one pass, and answer with features of each.
+
+    Batch statistics are kept of the first size alone: features are later asked of whole pictures,
+    of which those of small crops are no estimate.
+    """
     features: list[Tensor] = []
-    for _, alike in groupby(pixels, key=lambda view: view.shape):
+    for place, (_, alike) in enumerate(groupby(pixels, key=lambda view: view.shape)):
         views = list(alike)
-        joined: Tensor = net(*task.preprocess(torch.cat(views)))
+        with _still_statistics(net) if place else nullcontext():
+            joined: Tensor = net(*task.preprocess(torch.cat(views)))
         features += joined.chunk(len(views))
     return features
+
+
+@contextmanager
+def _still_statistics(net: nn.Module) -> Iterator[None]:
+    """Let batch norm use the statistics of a batch without keeping them."""
+    norms = [part for part in net.modules() if isinstance(part, _BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def image_spec(net: Backbone) -> ImageSpec:

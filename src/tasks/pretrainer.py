@@ -81,6 +81,7 @@ class SSLPretrainer(Task):
     monitor = "train/loss"
     monitor_mode = "min"
     default_lr: ClassVar[tuple[float, float]] = (2e-3, 2e-3)
+    verb: ClassVar[str] = "pretrain"
     saved_parts: ClassVar[tuple[str, ...]] = ("backbone.", "objective.")
     trains_beside: ClassVar[str] = "projector"
 
@@ -486,8 +487,14 @@ class SSLPretrainer(Task):
         paper = (type(method).__doc__ or "").partition("\n")[0].rstrip(".")
         size = batch_size if batch_size is not None else data.batch_size
         _log.info(f"Pretraining by {method.name}: {paper}.")
-        rows = min(size, len(data.train or ())) if isinstance(size, int) else None
-        if rows is not None and rows < method.few_rows:
+        count = len(data.train or ())
+        rows = min(size, count) if isinstance(size, int) else count
+        if rows < min(2, method.few_rows):
+            raise InvalidValueError(
+                f"Batches of {rows} row: {method.name} compares within a batch. Give batch_size=, "
+                "or more inputs."
+            )
+        if isinstance(size, int) and rows < method.few_rows:
             _log.warning(
                 f"Batches of {rows} rows: {method.name} compares within a batch and wants at least "
                 f"{method.few_rows}. Give batch_size=, more inputs, or choose method='moco'."
@@ -558,7 +565,7 @@ class SSLPretrainer(Task):
         self,
         labelled: str | Path | Data,
         *,
-        protocol: Sequence[str] = ("knn", "linear"),
+        protocol: str | Sequence[str] = ("knn", "linear"),
         label_fractions: Sequence[float] = (1.0,),
         seeds: int | Sequence[int] = 1,
         epochs: int = 20,
@@ -586,7 +593,7 @@ class SSLPretrainer(Task):
         """
         data = self._kind.labelled(labelled)
         asked = Asked(
-            protocol=tuple(protocol),
+            protocol=(protocol,) if isinstance(protocol, str) else tuple(protocol),
             fractions=tuple(label_fractions),
             seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
             epochs=epochs,

@@ -93,6 +93,9 @@ class Task(pl.LightningModule):
     monitor_mode: ClassVar[Literal["max", "min"]] = "max"
     """Whether the higher or the lower value of it is better."""
 
+    verb: ClassVar[str] = "finetune"
+    """The method that trains it, for messages."""
+
     default_lr: ClassVar[tuple[float, float]]
     """Peak learning rates for a pretrained backbone and for an untrained one."""
 
@@ -660,7 +663,7 @@ class Task(pl.LightningModule):
         if data is None or data.train is None:
             raise NoDataError(
                 "This task has no data to train on: saved tasks do not carry any. Pass them: "
-                "task.finetune(data)."
+                f"task.{self.verb}(data)."
             )
         self.check_data(data)
         return data

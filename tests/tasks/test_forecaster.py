@@ -560,7 +560,7 @@ def test_a_task_saved_without_history_asks_for_data(task, tmp_path):
 
 
 def test_a_task_that_was_never_fitted_says_so():
-    with pytest.raises(NoDataError, match="not fitted yet"):
+    with pytest.raises(NoDataError, match="or was not fitted"):
         Forecaster("naive", horizon=3).predict()
     with pytest.raises(NoDataError, match="no data to train on"):
         Forecaster("naive", horizon=3).finetune()
@@ -571,3 +571,30 @@ def test_the_parts_fit_together():
     task = Forecaster("seasonal-naive", horizon=12, season=24)
     assert len(task.finetune(data)) == 0
     assert task.predict().mean == pytest.approx(task.predict().naive)
+
+
+@pytest.mark.parametrize("backbone", [None, "ridge", "resmlp"])
+def test_what_learns_from_series_is_fitted_before_it_forecasts(backbone, tmp_path):
+    series = np.sin(np.arange(120) / 4) + 3
+    task = Forecaster.from_arrays(series, horizon=4, season=1, backbone=backbone)
+    again = mealkit.load(task.save(tmp_path / "task"))
+    for one in (task, again):
+        for ask in (one.predict, one.evaluate, one.residuals, one.anomalies, one.decompose):
+            with pytest.raises(InvalidValueError, match=r"is not fitted yet .* task.finetune\(\)"):
+                ask(series)
+    ridge = Forecaster.from_arrays(series, horizon=4, season=1, backbone="ridge")
+    ridge.finetune()
+    loaded = mealkit.load(ridge.save(tmp_path / "fitted"))
+    assert np.isfinite(loaded.predict().mean).all()
+
+
+def test_methods_that_learn_nothing_forecast_as_they_are():
+    task = Forecaster.from_arrays(np.arange(60.0), horizon=3, season=1, backbone="drift")
+    assert np.isfinite(task.predict(np.arange(60.0)).mean).all()
+
+
+@pytest.mark.parametrize(("level", "words"), [(80, r"such as level=\[80\]"), (["a"], "level='a'")])
+def test_levels_are_several_numbers(level, words):
+    task = Forecaster.from_arrays(np.arange(60.0), horizon=3, season=1, backbone="drift")
+    with pytest.raises(InvalidValueError, match=words):
+        task.predict(np.arange(60.0), level=level)

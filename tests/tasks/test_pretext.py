@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from mealkit import SSLPretrainer
 from mealkit.backbones import create
-from mealkit.errors import UnknownNameError
+from mealkit.errors import InvalidValueError, UnknownNameError
 from mealkit.specs import ImageDataSpec
 from mealkit.tasks import DINO, METHODS, MoCo, SimCLR
-from mealkit.tasks.pretext import method_from, mlp, rising, takes_size
+from mealkit.tasks.pretext import _encode, method_from, mlp, rising, takes_size
 from mealkit.tasks.pretext_teachers import Centre, Queue
 
 VIT = {"depth": 1, "embed_dim": 32, "num_heads": 2, "patch_size": 8}
@@ -110,3 +112,24 @@ def test_keys_are_computed_in_other_batches_and_come_back_in_order() -> None:
     (keys,) = pre.objective._teach(pre, [view])
     assert sizes == [3, 3]
     assert torch.allclose(keys, pre.backbone(*pre.preprocess(view)), atol=1e-6)
+
+
+def test_batch_statistics_are_those_of_the_large_crops() -> None:
+    def statistics(views: list[torch.Tensor]) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        net = create("mealkit_resnet8", options={"width": 4}).train()
+        task = SimpleNamespace(preprocess=lambda pixels: (pixels,))
+        assert len(_encode(task, net, views)) == len(views)
+        return [v for n, v in net.state_dict().items() if "running_" in n]
+
+    large = [torch.rand(8, 3, 32, 32), torch.rand(8, 3, 32, 32)]
+    small = [5 + torch.rand(8, 3, 16, 16)]
+    alone, both = statistics(large), statistics(large + small)
+    assert all(torch.equal(one, other) for one, other in zip(alone, both, strict=True))
+    assert not torch.equal(statistics(small)[0], alone[0])
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, "x", float("inf")])
+def test_a_temperature_is_a_positive_number(temperature) -> None:
+    with pytest.raises(InvalidValueError, match=r"temperature=.*: expected a positive number"):
+        SimCLR(temperature=temperature)
