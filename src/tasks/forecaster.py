@@ -312,7 +312,8 @@ class Forecaster(FittedTask):
         Args:
             folder: Absent, empty, or an earlier saved task, which is replaced as a whole.
             history: Whether the last values of each series are kept; without them, `predict` asks
-                for data.
+                for data, and tells the scales of the series and their covariates from those, which
+                may differ a little from those of training.
 
         Raises:
             SavedTaskError: The folder holds something else.
