@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -584,7 +585,7 @@ def test_what_learns_from_series_is_fitted_before_it_forecasts(backbone, tmp_pat
                 ask(series)
     ridge = Forecaster.from_arrays(series, horizon=4, season=1, backbone="ridge")
     ridge.finetune()
-    loaded = mealkit.load(ridge.save(tmp_path / "fitted"))
+    loaded: Any = mealkit.load(ridge.save(tmp_path / "fitted"))  # a Forecaster
     assert np.isfinite(loaded.predict().mean).all()
 
 
