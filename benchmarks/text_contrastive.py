@@ -25,7 +25,7 @@ from measuring import (
     run_side,
     write_json,
 )
-from tickets import draw, read_tickets
+from tickets import backbone_of, draw, read_tickets, settings_of
 
 BATCH_SIZE = 32
 
@@ -43,24 +43,14 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[Result]
         half = {"num_steps": options.steps, "batch_size": BATCH_SIZE // 2}
         sides["SetFit"] = ("setfit_text", half)
     runs: dict[str, list[Result]] = {side: [] for side in sides}
-    backbone = (
-        "mealkit_tiny_text" if options.quick else str(options.shared / "models/all-MiniLM-L6-v2")
-    )
     for seed in options.seeds:
         drawn = draw(train, num_each=options.shots, seed=seed)
         for side, (script, own) in sides.items():
             settings = {
-                "texts": drawn.texts,
-                "labels": drawn.labels,
-                "test_texts": test.texts,
-                "test_labels": test.labels,
-                "backbone": backbone,
-                "model": backbone,
+                **settings_of(drawn, test, backbone=backbone_of(options), seed=seed),
                 "epochs": 1,
                 "lr": None,
                 "batch_size": None,
-                "split": 0,
-                "seed": seed,
                 "precision": options.precision,
                 **own,
             }

@@ -28,7 +28,7 @@ from measuring import (
     run_side,
     write_json,
 )
-from tickets import draw, read_tickets
+from tickets import backbone_of, draw, read_tickets, settings_of
 
 from mealkit import TextClassifier, TextData
 
@@ -50,17 +50,10 @@ def measure_training(folder: Path, options: argparse.Namespace) -> dict[str, lis
         drawn = draw(train, num_each=options.shots, seed=seed)
         for side, (script, own) in sides.items():
             settings = {
-                "texts": drawn.texts,
-                "labels": drawn.labels,
-                "test_texts": test.texts,
-                "test_labels": test.labels,
-                "backbone": backbone_of(options),
-                "model": backbone_of(options),
+                **settings_of(drawn, test, backbone=backbone_of(options), seed=seed),
                 "strategy": "full",
                 "epochs": options.epochs,
                 "batch_size": BATCH_SIZE,
-                "split": 0,
-                "seed": seed,
                 **own,
             }
             python = {"python": options.peer_python} if script == "trainer_text" else {}
@@ -69,11 +62,6 @@ def measure_training(folder: Path, options: argparse.Namespace) -> dict[str, lis
             seconds_per_step = result["seconds"] / steps
             runs[side].append({"seed": seed, **result, "seconds_per_step": seconds_per_step})
     return runs
-
-
-def backbone_of(options: argparse.Namespace) -> str:
-    """Answer with the encoder that is measured."""
-    return "mealkit_tiny_text" if options.quick else str(options.shared / "models/all-MiniLM-L6-v2")
 
 
 def count_padding(options: argparse.Namespace) -> dict[str, float]:

@@ -32,7 +32,7 @@ from measuring import (
     run_side,
     write_json,
 )
-from tickets import draw, read_tickets
+from tickets import backbone_of, draw, read_tickets, settings_of
 
 
 def measure_accuracy(folder: Path, options: argparse.Namespace) -> dict[str, list[Result]]:
@@ -53,25 +53,14 @@ def measure_accuracy(folder: Path, options: argparse.Namespace) -> dict[str, lis
 def run_draw(folder: Path, options: argparse.Namespace, train, test, seed: int) -> Result:  # noqa: ANN001
     """Fine-tune on one draw, in a fresh process."""
     settings = {
-        "texts": train.texts,
-        "labels": train.labels,
-        "test_texts": test.texts,
-        "test_labels": test.labels,
-        "backbone": backbone_of(options),
+        **settings_of(train, test, backbone=backbone_of(options), seed=seed),
         "strategy": "freeze",
         "epochs": 1,
         "lr": None,
         "batch_size": None,
-        "split": 0,
-        "seed": seed,
         "precision": options.precision,
     }
     return {"seed": seed, **run_side("mealkit_text", settings, file=folder / "settings.json")}
-
-
-def backbone_of(options: argparse.Namespace) -> str:
-    """Answer with the encoder that is measured."""
-    return "mealkit_tiny_text" if options.quick else str(options.shared / "models/all-MiniLM-L6-v2")
 
 
 def measure_encoding(folder: Path, options: argparse.Namespace) -> dict[str, list[Result]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import random
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Tickets(NamedTuple):
@@ -52,3 +53,24 @@ def draw(tickets: Tickets, *, num_each: int, seed: int) -> Tickets:
         for row in rng.sample(rows[name], min(num_each, len(rows[name])))
     ]
     return Tickets([tickets.texts[row] for row in chosen], [tickets.labels[row] for row in chosen])
+
+
+def backbone_of(options: argparse.Namespace) -> str:
+    """Answer with the encoder that is measured."""
+    return "mealkit_tiny_text" if options.quick else str(options.shared / "models/all-MiniLM-L6-v2")
+
+
+def settings_of(
+    train: Tickets, test: Tickets, *, backbone: str, seed: int
+) -> dict[str, Any]:  # Any: plain JSON values
+    """Answer with what every side that trains on texts is told; each adds its own."""
+    return {
+        "texts": train.texts,
+        "labels": train.labels,
+        "test_texts": test.texts,
+        "test_labels": test.labels,
+        "backbone": backbone,  # as mealkit's side calls it
+        "model": backbone,  # as the peers' sides do
+        "split": 0,
+        "seed": seed,
+    }

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import AutoConfig
 
@@ -18,12 +17,12 @@ from ..errors import BackboneError, InvalidValueError, unknown_name
 from ..specs import SeriesDataSpec, SeriesSpec
 from .base import Block
 from .blocks import make_blocks, partition
-from .hub import is_hub_id
+from .hub import fetch_description, is_hub_id
 from .registry import BackboneInfo, Request
 from .series_net import LOSSES, WINDOW, Options, SeriesNet, WindowNet
 from .sources import NET, Config
 from .transformers_net import json_of, read_folder
-from .weights import Weights, load, unreachable
+from .weights import Weights, load
 
 _FILES = ("*.json", "*.safetensors")
 LAYOUT = {"center": "mean", "spread": "deviation"}
@@ -427,15 +426,7 @@ def from_hub(name: str) -> Path:
     Raises:
         WeightsError: Neither has them.
     """
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
-    except Exception as error:  # the hub's client raises a dozen kinds
-        raise unreachable(
-            name,
-            f"Hugging Face hub id {name}; no folder here is called so",
-            error,
-            instead="or give the path of a folder that holds them",
-        ) from error
+    return fetch_description(name, _FILES, what="pretrained weights")
 
 
 def folder_config(folder: Path) -> dict[str, Any]:  # Any: plain JSON values

@@ -213,14 +213,14 @@ class SeriesData(Data):
         check_count("batch_size", size)
         if not (shuffle and self.draws and isinstance(samples, SeriesSamples)):
             return super().loader(samples, batch_size=size, shuffle=shuffle)
-        trainer = self.trainer
+        num_processes, rank = self.processes
         sampler = DrawnWindows(
             samples,
             batch_size=size,
             num_steps=EPOCH_STEPS,
             seed=self.seed,
-            num_processes=trainer.world_size if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
+            num_processes=num_processes,
+            rank=rank,
         )
         return Loader(Fetch(samples), batch_size=size, sampler=sampler, report=self.report)
 

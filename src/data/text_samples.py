@@ -12,14 +12,12 @@ from ..specs import TextSpec
 from .check import fingerprint
 from .digest import digest_of
 from .frames import is_missing
-from .text_tokens import Text, Tokens, tokenise
+from .text_tokens import Tokens, tokenise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..specs import Batch, InputSpec
-
-__all__ = ["Text", "TextSamples", "examine_text"]
 
 
 def examine_text(text: object, *, pairs: bool | None = None) -> tuple[str, str | None]:

@@ -14,7 +14,7 @@ from ..data.samples import Fetch, Samples
 from ..data.stream_loader import StreamLoader
 from ..data.stream_samples import StreamSamples
 from ..data.streams import Order
-from ..errors import InvalidValueError
+from ..errors import check_count
 from .training import best_device, resolve_precision
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def plain_loader(
     rank: int = 0,
 ) -> Loader | StreamLoader:
     """Build a loader over prepared samples, or a share of them; batches name their rows."""
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InvalidValueError(f"batch_size={batch_size!r}: expected a number of at least 1.")
+    check_count("batch_size", batch_size)
     if isinstance(samples, StreamSamples):
         return StreamLoader(
             samples,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.stream_samples import StreamSamples
+from ..data.with_unlabelled import WithUnlabelled, check_unlabelled
 from ..errors import InvalidValueError, check_count, unknown_name
 from .classification import evaluate_classes
 from .objectives import SMOOTHING, Step, Supervised
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ..data.images import ImageData
     from ..data.module import Data
     from ..data.samples import Samples
-    from ..data.with_unlabelled import WithUnlabelled
     from ..specs import Batch
     from .task import Task
 
@@ -461,8 +461,6 @@ class SemiSupervisedRun:
                 has a stage or adapters of its own; inputs have any number of labels, or are a
                 stream.
         """
-        from ..data.with_unlabelled import WithUnlabelled, check_unlabelled
-
         if task.spec.multi_label:
             raise InvalidValueError(
                 "unlabelled= with any number of labels per input: the methods label an input with "

@@ -23,6 +23,9 @@ _log = logging.getLogger("mealkit")
 HALF = 0.5
 """The threshold of a class of which validation knows nothing."""
 
+GAP = 1e-5
+"""Probabilities nearer to each other than this differ by rounding: no threshold lies between."""
+
 
 def best_thresholds(probabilities: Array, targets: Array) -> tuple[float, ...]:
     """Find for each class the threshold with the highest F1.
@@ -53,7 +56,7 @@ def _best_threshold(probabilities: Array, targets: Array) -> float:
     falling = probabilities[order]
     right = np.cumsum(targets[order], dtype=np.int64)
     # A cut is possible behind each probability that differs from the next one, and behind the last.
-    cuts = np.flatnonzero(np.append(falling[:-1] > falling[1:], True))
+    cuts = np.flatnonzero(np.append(falling[:-1] - falling[1:] > GAP, True))
     f1 = 2 * right[cuts] / (cuts + 1 + num_with)
     middle = (falling[cuts] + np.append(falling[1:], 0.0)[cuts]) / 2
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)

@@ -66,8 +66,7 @@ def test_several_labels_come_to_the_same_weights_metrics_and_thresholds(both) ->
     assert apart(first["weights"], second["weights"]) == 0
     assert apart(first["weights"], first["alone"]) < 1e-5
     assert first["thresholds"] == second["thresholds"]
-    # Of two cuts that are as good, the last digit of the weights decides.
-    assert first["thresholds"] == pytest.approx(first["thresholds_alone"], abs=0.05)
+    assert first["thresholds"] == pytest.approx(first["thresholds_alone"], abs=1e-5)
     for row, expected in zip(first["rows"], first["rows_alone"], strict=True):
         del row["seconds"], expected["seconds"]
         assert row == pytest.approx(expected, abs=1e-5)

@@ -57,3 +57,10 @@ def test_macro_f1_agrees_with_scikit_learn() -> None:
     decisions = probabilities >= 0.5
     expected = f1_score(targets, decisions, average="macro", zero_division=0)
     assert macro_f1(decisions, targets) == pytest.approx(expected)
+
+
+def test_no_threshold_lies_between_what_differs_by_rounding():
+    targets = np.array([[1], [0], [1], [0], [0]])
+    exact = np.array([[0.4], [0.3], [0.3], [0.1], [0.1]])
+    rounded = exact + np.array([[0.0], [0.0], [3e-8], [0.0], [2e-8]])
+    assert best_thresholds(rounded, targets) == pytest.approx(best_thresholds(exact, targets))
