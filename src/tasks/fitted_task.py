@@ -35,6 +35,7 @@ from .choosing import (
     try_candidates,
 )
 from .error_quantiles import ErrorQuantiles
+from .finetuning import fit_task
 from .forecasting import units_of
 from .memory import Memory
 from .record import Recorder
@@ -403,7 +404,7 @@ class FittedTask(SourcedTask):
         )
         self._adds = True
         try:
-            self._fit(fit, data.whole(), epochs, batch_size, None)
+            fit_task(self, data.whole(), fit, num_epochs=epochs, batch_size=batch_size)
         finally:
             self._adds, self.plan = False, plan
 

@@ -358,7 +358,6 @@ class SSLPretrainer(Task):
         if isinstance(lr, str):
             raise InvalidValueError(f"lr={lr!r}: expected a positive number or None.")
         method = self.method
-        self._stage_done = False
         self.plan = Plan(
             strategy=full,
             lr=method.lr if lr is None else lr,

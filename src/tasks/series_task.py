@@ -21,6 +21,7 @@ from ..data.module import Data
 from ..data.series import SeriesData
 from ..errors import InvalidValueError
 from ..specs import Batch, SeriesDataSpec
+from .finetuning import fit_task
 from .least_squares import LeastSquares, Nothing
 from .objectives import Objective
 from .strategies import Staged, Strategy, name_of, resolve
@@ -224,7 +225,8 @@ class SeriesTask(Task):
     ) -> None:
         if trainer is not None:
             fit = fit_with(trainer, callbacks)
-            self._fit(fit, data, trainer.max_epochs or 1, batch_size, None)
+            num_epochs = trainer.max_epochs or 1
+            fit_task(self, data, fit, num_epochs=num_epochs, batch_size=batch_size)
             return
         fit = fit_quietly(
             epochs=1,
@@ -233,7 +235,7 @@ class SeriesTask(Task):
             logger=logger,
             callbacks=callbacks,
         )
-        self._fit(fit, data, 1, batch_size, None)
+        fit_task(self, data, fit, num_epochs=1, batch_size=batch_size)
 
 
 def warn_of_unused(net: SeriesBackbone, spec: SeriesDataSpec) -> None:

@@ -2,74 +2,39 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from ..backbones import Backbone
 from ..data.module import BATCH_SIZE, Data
-from ..errors import InvalidValueError, NoDataError, check_count
+from ..errors import InvalidValueError, NoDataError
 from ..specs import Batch, DataSpec, InputSpec, Stage
 from .averaging import Averaging
-from .batch_trial import size_that_fits
 from .best import BestWeights
 from .checkpoint import Position
+from .finetuning import finetune, fit_stage
 from .forecast_results import Forecasts
 from .lora import Adapters
 from .objectives import FollowUp, Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
-from .processes import Messenger, OwnChance, allow_frozen_blocks
+from .processes import allow_frozen_blocks
 from .range_test import RangeTest
-from .record import Recorder
 from .results import History, Predictions
-from .runs import open_run
 from .saved import save_task
 from .stopping import Patience, TimeLimit
-from .strategies import (
-    FreezeUnfreeze,
-    Lora,
-    Schedule,
-    Staged,
-    Strategy,
-    full,
-    name_of,
-    resolve,
-)
-from .training import (
-    Fit,
-    Plan,
-    Training,
-    check_trainer,
-    count_epochs,
-    fit_quietly,
-    fit_with,
-    refuse_beside_trainer,
-    resolve_precision,
-)
+from .strategies import FreezeUnfreeze, Lora, Schedule, Staged, Strategy, full, name_of, resolve
+from .training import Plan, Training, count_epochs
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
-
-_log = logging.getLogger("mealkit")
-
-_MANY_EPOCHS = 1000
-
-_LEAST_SECONDS = 1e-3  # a limit that ends a run after its first batch
-
-CACHED_BATCH_SIZE = 512
-"""Rows in a batch of cached features, when only the head trains and no size was asked for."""
 
 
 class Task(pl.LightningModule):
@@ -129,7 +94,6 @@ class Task(pl.LightningModule):
         """What callbacks measured in an epoch, by name; the history takes it out."""
         self.precision = "auto"
         self._best: BestWeights | None = None
-        self._stage_done = False  # whether the plan's own stage ahead of a run has been trained
         self._phases: Phases | None = None
         self.plan_training()
 
@@ -251,7 +215,6 @@ class Task(pl.LightningModule):
         Returns:
             The task itself, so that the call can be chained.
         """
-        self._stage_done = False
         pretrained = self.backbone.pretrained
         strategy = self.usual_strategy(None) if strategy is None else strategy
         if training is not None and not isinstance(training, Training):
@@ -294,7 +257,7 @@ class Task(pl.LightningModule):
         Raises:
             InvalidValueError: The Trainer or the loader has no end.
         """
-        if isinstance(self.plan.strategy, Staged) and not self._stage_done:
+        if isinstance(self.plan.strategy, Staged) and not self.plan.stage_done:
             raise InvalidValueError(
                 f"The strategy {name_of(self.plan.strategy)!r} trains in two stages, which a plain "
                 "Trainer knows nothing of. Use task.finetune(strategy=...)."
@@ -455,110 +418,24 @@ class Task(pl.LightningModule):
             InvalidValueError: Arguments contradict each other or the data.
             RunError: The run folder is in use, or its run was made with other settings or data.
         """
-        data = self._resolve_data(data)
-        if trainer is not None:
-            check_trainer(trainer)
-            settings, usual = training or Training(), Training()
-            given = {
-                "epochs": epochs,
-                "precision": precision,
-                "batch_size": "auto" if batch_size == "auto" else None,
-                "logger": logger,
-                "callbacks": callbacks or None,
-                "accumulate": None if settings.accumulate == usual.accumulate else True,
-                "clip_norm": None if settings.clip_norm == usual.clip_norm else True,
-            }
-            refuse_beside_trainer(given)
-        chosen = self.usual_strategy(data) if strategy is None else strategy
-        self.plan_training(strategy=chosen, lr=lr, training=training)
-        recorder = Recorder()
-        messenger = Messenger(self, recorder)
-        own: list[pl.Callback] = [recorder, messenger, OwnChance(self.plan.training.seed)]
-        if precision is not None:
-            resolve_precision(precision)  # which refuses a wrong one
-            self.precision = precision
-        asked = 5 if epochs is None else epochs
-        check_count("epochs", asked)
-        num_epochs = asked if trainer is None else trainer.max_epochs or -1
-        num_rows = self._num_rows(data, num_epochs, batch_size)
-        begun = open_run(
-            run,
+        return finetune(
+            self,
+            self._resolve_data(data),
+            epochs=epochs,
+            strategy=strategy,
+            lr=lr,
+            batch_size=batch_size,
+            run=run,
             resume=resume,
-            task=self,
-            data=data,
-            asked={
-                "epochs": num_epochs,
-                "strategy": None if strategy is None else name_of(self.plan.strategy),
-                "lr": lr,
-                "batch_size": batch_size,
-            },
+            precision=precision,
+            training=training,
             trainer=trainer,
+            logger=logger,
+            callbacks=callbacks,
         )
-        if begun is not None and begun.finished:
-            return begun.take_over(self)
-        if begun is not None:
-            own += begun.callbacks(task=self, data=data, recorder=recorder)
-        if trainer is None:
-            fit = fit_quietly(
-                epochs=num_epochs,
-                precision=resolve_precision(self.precision),
-                training=self.plan.training,
-                logger=logger,
-                callbacks=[*own, *callbacks],
-            )
-        else:
-            fit = fit_with(trainer, own)
-        checkpoint = None if begun is None else begun.checkpoint
-        self._run_stage(data, trainer, checkpoint, num_rows)
-        if self._only_head_trains(data, num_epochs):
-            self._say_unused(data, lr)
-        self._fit(fit, data, num_epochs, num_rows, checkpoint)
-        self._stage_done = False
-        self.conclude(data, num_rows)
-        history = messenger.history()
-        if begun is not None and (trainer is None or trainer.is_global_zero):
-            begun.finish(self, history)
-        return history
 
     def conclude(self, data: Data, batch_size: int | None) -> None:
         """Do what follows a fit, before its run is finished and saved; by default nothing."""
-
-    def _run_stage(
-        self,
-        data: Data,
-        trainer: pl.Trainer | None,
-        checkpoint: Path | None,
-        batch_size: int | None,
-    ) -> None:
-        strategy = self.plan.strategy
-        if not isinstance(strategy, Staged):
-            return
-        if trainer is not None:
-            raise InvalidValueError(
-                f"strategy={name_of(strategy)!r} beside trainer=: it trains in two stages with "
-                "Trainers of its own. Leave trainer= out."
-            )
-        # What the run behind the stage would refuse is refused before the stage moves any weight.
-        data.train_weights()
-        if batch_size is not None:
-            check_count("batch_size", batch_size)
-        if self.plan.training.patience is not None and data.val is None:
-            raise InvalidValueError(
-                "patience= needs a validation part. Give one with val=, or leave split= above 0."
-            )
-        if checkpoint is None:  # else its outcome is in the checkpoint
-            started = time.perf_counter()
-            strategy.before(self, data)
-            self._count_time(time.perf_counter() - started)
-        self._stage_done = True
-
-    def _count_time(self, seconds: float) -> None:
-        """Take what a stage took off the time limit of the run behind it."""
-        training = self.plan.training
-        if training.time_limit_seconds is not None:
-            left = max(training.time_limit_seconds - seconds, _LEAST_SECONDS)
-            training = replace(training, time_limit_seconds=left)
-            self.plan = replace(self.plan, training=training)
 
     def fit_stage(
         self,
@@ -578,80 +455,13 @@ class Task(pl.LightningModule):
             epochs: How often every training row is seen.
             strategy: Which block trains when; all of them by default.
         """
-        before = self.objective, self.plan
-        # There is no validation in it, so nothing chooses between averages or says when to stop.
-        training = replace(self.plan.training, ema=None, patience=None)
-        plan = replace(self.plan, strategy=strategy, lr=lr, training=training, finds_lr=False)
-        self.objective, self.plan = objective, plan
-        recorder = Recorder()
-        fit = fit_quietly(
-            epochs=epochs,
-            precision=resolve_precision(self.precision),
-            training=self.plan.training,
-            logger=None,
-            callbacks=[recorder],
-        )
-        try:
-            self._fit(fit, data, epochs, data.batch_size, None)
-        finally:
-            self.objective, self.plan = before
-        return History(recorder.rows)
+        return fit_stage(self, data, objective=objective, lr=lr, epochs=epochs, strategy=strategy)
 
     def reset_head(self) -> None:
         """Make the head as fresh as it was built."""
         with torch.no_grad():
             for parameter in self.head.parameters():
                 parameter.zero_()
-
-    def _fit(
-        self,
-        fit: Fit,
-        data: Data,
-        num_epochs: int,
-        batch_size: int | None,
-        checkpoint: Path | None,
-    ) -> None:
-        before = data.batch_size
-        if batch_size is not None:
-            data.batch_size = batch_size
-        elif before is None and self._only_head_trains(data, num_epochs):
-            data.batch_size = CACHED_BATCH_SIZE
-        try:
-            with isolate_rng():
-                torch.manual_seed(self.plan.training.seed)
-                fit(self, data, checkpoint=checkpoint)
-        finally:
-            data.batch_size = before
-            self.eval()
-
-    def _num_rows(self, data: Data, num_epochs: int, batch_size: int | str | None) -> int | None:
-        """Answer with a batch size that fits where one is to be found, and accumulate the rest."""
-        if not isinstance(batch_size, str):
-            return batch_size
-        if batch_size != "auto":
-            raise InvalidValueError(f"batch_size={batch_size!r}: expected a number or 'auto'.")
-        if self._only_head_trains(data, num_epochs):
-            _log.info("batch_size='auto': the head sees features; no size has to be found.")
-            return None
-        start = data.usual_batch_size if data.batch_size is None else data.batch_size
-        size, training = size_that_fits(self, data, start=start), self.plan.training
-        accumulate = training.accumulate * math.ceil(start / size)
-        self.plan = replace(self.plan, training=replace(training, accumulate=accumulate))
-        _log.info(f"Batches of {size} rows fit into memory; {accumulate} of them make a step.")
-        return size
-
-    def _say_unused(self, data: Data, lr: object) -> None:
-        """Say what changes nothing in a run of the head on features that are computed once."""
-        if lr is not None and self.objective.solves and self.head_is_fresh:
-            _log.warning("lr= changes nothing in this run: the head is solved, not stepped.")
-        if data.mixes:
-            _log.warning("data.mix changes nothing in this run: features are computed once.")
-
-    def _only_head_trains(self, data: Data, num_epochs: int) -> bool:
-        # A Trainer that counts steps has no number of epochs: it may come to any.
-        count = num_epochs if num_epochs > 0 else _MANY_EPOCHS
-        schedule = Schedule(self.plan.strategy, count, len(self.backbone.blocks))
-        return data.caches and schedule.num_frozen_epochs == schedule.num_epochs
 
     def _resolve_data(self, data: Data | None) -> Data:
         data = self.data if data is None else data

@@ -144,12 +144,14 @@ class Plan:
         training: The other settings.
         finds_lr: Whether a range test decides the rate before the first step, and ``lr`` is only
             what is taken where it finds none.
+        stage_done: Whether the stage that the strategy has ahead of a run has been trained.
     """
 
     strategy: Strategy
     lr: float
     training: Training
     finds_lr: bool = False
+    stage_done: bool = False
 
     def __post_init__(self) -> None:
         number = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
