@@ -297,6 +297,9 @@ class DataSpec(_Spec):
         multi_label: Whether an input has any number of these labels, and not exactly one.
     """
 
+    COLUMNS: ClassVar[tuple[str, ...]] = ()
+    """Values that say what columns of tables are called, and decide nothing in training."""
+
     classes: tuple[str, ...] = ()
     multi_label: bool = False
 
@@ -315,11 +318,18 @@ class ImageDataSpec(DataSpec):
         multi_label: Whether an input has any number of these labels, and not exactly one.
         in_chans: Number of channels of a picture, C.
         size: Height and width in pixels, one number for both, or None for the backbone's own.
+        image: The column of paths; None where the data were no table, like the next.
+        label: The column of labels, or the columns of 0 and 1, one per class.
+        label_delimiter: What stands between the labels of a text in that column; None for nothing.
     """
 
+    COLUMNS: ClassVar[tuple[str, ...]] = ("image", "label", "label_delimiter")
     kind: ClassVar[Kind] = "image"
     in_chans: int = 3
     size: int | tuple[int, int] | None = None
+    image: str | None = None
+    label: str | tuple[str, ...] | None = None
+    label_delimiter: str | None = None
 
     def __post_init__(self) -> None:
         if self.in_chans < 1:
@@ -343,6 +353,7 @@ class TextDataSpec(DataSpec):
         label_delimiter: What stands between the labels of a text in that column; None for nothing.
     """
 
+    COLUMNS: ClassVar[tuple[str, ...]] = ("text", "label", "label_delimiter")
     kind: ClassVar[Kind] = "text"
     text: tuple[str, ...] = ("text",)
     label: str | tuple[str, ...] = "label"

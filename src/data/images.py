@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,7 +16,7 @@ from .arrays import array_to_image
 from .augment import Augmentation, change_pictures, light, resolve
 from .check import examine, same_content
 from .image_samples import ImageSamples
-from .label_columns import check_delimiter
+from .label_columns import check_delimiter, plain_columns
 from .mixing import Mix, mix_pictures
 from .module import Data, Views
 from .parts import Form, build_parts, build_scored
@@ -186,7 +187,8 @@ class ImageData(Data):
             for part, by in parts
         ]
         check_delimiter(tables[0], label, label_delimiter)
-        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        data = cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        return data._with_columns(image, label, label_delimiter)
 
     @classmethod
     def from_csv(
@@ -239,7 +241,8 @@ class ImageData(Data):
             for part, by in parts
         ]
         check_delimiter(tables[0], label, label_delimiter)
-        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        data = cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        return data._with_columns(image, label, label_delimiter)
 
     @classmethod
     def from_arrays(
@@ -373,6 +376,13 @@ class ImageData(Data):
         )
         data.keys = parts.keys
         return data
+
+    def _with_columns(self, image: str, label: LabelColumns, label_delimiter: str | None) -> Self:
+        """Remember what the columns are called that the parts were read from."""
+        self.spec = replace(
+            self.spec, image=image, label=plain_columns(label), label_delimiter=label_delimiter
+        )
+        return self
 
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
         """Change the pictures of a training batch, as a pure function of (seed, epoch, index)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,13 +18,13 @@ from ..backbones.text_tower import text_tower
 from ..data import Data, ImageData, samples_from
 from ..data.arrays import split_stack
 from ..data.augment import views
-from ..data.inputs import labelled_from
+from ..data.inputs import Inputs, labelled_from
 from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE
 from ..data.samples import Samples
 from ..data.sources import OnError
 from ..errors import InvalidValueError, NoDataError
-from ..specs import Batch, ImageDataSpec, ImageSpec
+from ..specs import Batch, DataSpec, ImageDataSpec, ImageSpec
 from .classifier import Classifier, check_classes, check_untouched
 from .pictures import predicted_pictures, training_pictures
 from .results import Embeddings, Evaluation, History, Predictions
@@ -416,13 +417,43 @@ class ImageClassifier(Classifier):
             size=size,
         )
         task.data = data
+        task._learn_columns(data.spec)
         return task
+
+    @classmethod
+    def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
+        """Build the task that was saved with these settings."""
+        task = super().from_settings(backbone, spec, settings)
+        task._learn_columns(spec)
+        return task
+
+    def setup(self, stage: str) -> None:
+        """Remember what the columns are called that are trained on."""
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, Data):
+            self._learn_columns(data.spec)
+
+    def _learn_columns(self, spec: DataSpec) -> None:
+        if isinstance(spec, ImageDataSpec):
+            self.spec = replace(
+                self._images,
+                image=spec.image,
+                label=spec.label,
+                label_delimiter=spec.label_delimiter,
+            )
+
+    @property
+    def _images(self) -> ImageDataSpec:
+        if not isinstance(self.spec, ImageDataSpec):
+            raise InvalidValueError(f"Expected what pictures tell, got {self.spec}.")
+        return self.spec
 
     def check_data(self, data: Data) -> None:
         """Refuse data of other classes, or arrays of another number of channels."""
         super().check_data(data)
         has = data.spec.in_chans if isinstance(data.spec, ImageDataSpec) else 3
-        wants = self.spec.in_chans if isinstance(self.spec, ImageDataSpec) else 3
+        wants = self._images.in_chans
         if has not in (3, wants):  # files have 3, and are read as the net wants them
             raise InvalidValueError(
                 f"The arrays have {has} channels and the net takes {wants}. Build the task with "
@@ -564,7 +595,7 @@ class ImageClassifier(Classifier):
         Args:
             inputs: A path, URL, PIL image, array, tensor or bytes; a list of these; a folder; a
                 data frame with a column of paths.
-            image: The column of a data frame.
+            image: The column of a data frame; None for the one trained on, or to find it.
             batch_size: Pictures computed at a time.
             abstain: Give no label where the most probable class is less probable than this. Not
                 where pictures have any number of labels, like ``coverage``.
@@ -583,8 +614,11 @@ class ImageClassifier(Classifier):
             NoDataError: There are no inputs.
             InvalidValueError: Sets are asked for and the task is not calibrated; or with tta.
         """
-        given = samples_from(inputs, image=image)
+        given = self._given(inputs, image)
         return self._predict(given, batch_size, abstain=abstain, coverage=coverage, tta=tta)
+
+    def _given(self, inputs: Any, image: str | None) -> Inputs:  # Any: as in predict
+        return samples_from(inputs, image=image, usual=self._images.image)
 
     def _views(self) -> Callable[[Batch], list[Batch]]:
         return lambda batch: [{**batch, "image": images} for images in views(batch["image"])]
@@ -606,7 +640,7 @@ class ImageClassifier(Classifier):
         Raises:
             UnreadableError: An input cannot be read.
         """
-        return self._embed(samples_from(inputs, image=image), batch_size)
+        return self._embed(self._given(inputs, image), batch_size)
 
     def neighbors(
         self,
@@ -637,7 +671,7 @@ class ImageClassifier(Classifier):
             NoDataError: There is no training part to search.
             InvalidValueError: There are fewer training pictures than k.
         """
-        return self._neighbors(samples_from(inputs, image=image), k, data, batch_size)
+        return self._neighbors(self._given(inputs, image), k, data, batch_size)
 
     def evaluate(
         self,
@@ -651,12 +685,15 @@ class ImageClassifier(Classifier):
         """Score labelled pictures that were not trained on.
 
         Args:
-            data: A folder with one subfolder per class; a CSV file or a data frame, with ``image``
-                and ``label``; or `ImageData`, of which the test part is scored, else the validation
-                part. None for the data this task was made from.
-            image: The column of paths of a table, relative to the CSV file or the working folder.
-            label: Its column of labels, or its columns of 0 and 1, one per class.
-            label_delimiter: What stands between the labels of one cell.
+            data: A folder with one subfolder per class; a CSV file or a data frame; or `ImageData`,
+                of which the test part is scored, else the validation part. None for the data this
+                task was made from.
+            image: The column of paths of a table, relative to the CSV file or the working folder;
+                None for the one trained on.
+            label: Its column of labels, or its columns of 0 and 1, one per class; None for those
+                trained on.
+            label_delimiter: What stands between the labels of one cell of the column that ``label``
+                names.
             batch_size: Pictures computed at a time.
 
         Returns:
@@ -665,12 +702,12 @@ class ImageClassifier(Classifier):
         Raises:
             NoDataError: There is nothing to score.
             ClassError: A label is none of the task's classes.
-            InvalidValueError: Columns are named without a table or the reverse; or the task gives
-                several labels, and a folder says one.
+            InvalidValueError: Columns are named without a table; or nobody knows those of one; or
+                the task gives several labels, and a folder says one.
         """
         if data is not None and not isinstance(data, Data):
             samples = labelled_from(
-                data, spec=self.spec, image=image, label=label, label_delimiter=label_delimiter
+                data, spec=self._images, image=image, label=label, label_delimiter=label_delimiter
             )
             return self._evaluate(samples, batch_size)
         if image is not None or label is not None or label_delimiter is not None:
@@ -715,7 +752,7 @@ class ImageClassifier(Classifier):
         """
         from ..plots import plot_pictures
 
-        return plot_pictures(*predicted_pictures(self, samples_from(inputs, image=image), n))
+        return plot_pictures(*predicted_pictures(self, self._given(inputs, image), n))
 
 
 def _samples_of(unlabelled: Any) -> Samples:  # Any: as in finetune
