@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from .errors import InvalidValueError, unknown_name
+from .errors import InvalidValueError, check_count, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -332,13 +332,24 @@ class ImageDataSpec(DataSpec):
     label_delimiter: str | None = None
 
     def __post_init__(self) -> None:
-        if self.in_chans < 1:
-            raise InvalidValueError(f"in_chans={self.in_chans}: expected at least 1.")
+        check_count("in_chans", self.in_chans)
+        if self.size is not None:
+            _check_size(self.size)
 
     @property
     def height_width(self) -> tuple[int, int] | None:
         """The size as two numbers, or None."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+
+def _check_size(size: object) -> None:
+    """Refuse what is neither a number of pixels nor height and width."""
+    sides = size if isinstance(size, tuple) else (size,)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if not whole or len(sides) not in (1, 2) or min(sides) < 1:
+        raise InvalidValueError(
+            f"size={size!r}: expected a number of pixels, at least 1, or (height, width)."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
-from ..errors import InvalidValueError, check_count
+from ..errors import DataError, InvalidValueError, check_count
 from ..specs import ImageDataSpec
 from . import sources
 from .arrays import array_to_image
@@ -133,6 +133,8 @@ class ImageData(Data):
             group: One per picture of train.
             on_error: What happens to files that cannot be read: "skip" or "raise".
         """
+        sources.check_pair("val", val)
+        sources.check_pair("test", test)
         more = [None if part is None else sources.from_files(*part) for part in (val, test)]
         tables = [sources.from_files(paths, labels, group=group), *more]
         return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
@@ -269,6 +271,8 @@ class ImageData(Data):
             group: One per picture of train.
             on_error: What happens to pictures that cannot be used: "skip" or "raise".
         """
+        sources.check_pair("val", val)
+        sources.check_pair("test", test)
         more = [None if part is None else sources.from_arrays(*part) for part in (val, test)]
         tables = [sources.from_arrays(images, labels, group=group), *more]
         return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
@@ -312,6 +316,9 @@ class ImageData(Data):
                 or what validates it.
         """
         columns = {"image": image, "label": label}
+        for name, value in columns.items():
+            if not isinstance(value, str):
+                raise DataError(f"{name}={value!r}: expected the name of a column.")
         given = dict(zip(cls._names, (train, val, test), strict=True))
         streams = {
             name: stream for name, part in given.items() if (stream := as_stream(part)) is not None

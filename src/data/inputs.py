@@ -67,6 +67,8 @@ def samples_from(inputs: Any, *, image: str | None = None, usual: str | None = N
         return _from_frame(inputs, kind, image, usual)
     if image is not None:
         raise InvalidValueError(f"image={image!r} names a column, and the inputs are no DataFrame.")
+    if isinstance(inputs, str) and not inputs.strip():
+        raise NoDataError("There are no pictures: the path is empty.")
     if isinstance(inputs, str | Path) and not is_url(inputs) and Path(inputs).is_dir():
         paths = [str(Path(inputs) / path) for path in images_below(Path(inputs))]
         return Inputs(_samples(paths, inputs), single=False)

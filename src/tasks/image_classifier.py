@@ -23,7 +23,7 @@ from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE
 from ..data.samples import Samples
 from ..data.sources import OnError
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, check_switch
 from ..specs import Batch, DataSpec, ImageDataSpec, ImageSpec
 from .classifier import Classifier, check_classes, check_untouched
 from .pictures import predicted_pictures, training_pictures
@@ -108,6 +108,7 @@ class ImageClassifier(Classifier):
         dropout: float = 0.0,
     ) -> None:
         names = check_classes(classes)
+        check_switch("multi_label", multi_label)
         wanted = ImageDataSpec(
             classes=names, in_chans=3 if in_chans is None else in_chans, size=size
         )
