@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
-from torch import Tensor, nn
+from torch import nn
 
 from ..backbones import Backbone, create
 from ..backbones.text_tower import text_tower
@@ -22,13 +22,14 @@ from ..data.inputs import Inputs, labelled_from
 from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE
 from ..data.samples import Samples
-from ..data.sources import OnError
 from ..errors import InvalidValueError, NoDataError, check_switch
 from ..specs import Batch, DataSpec, ImageDataSpec, ImageSpec
-from .classifier import Classifier, check_classes, check_untouched
+from .classifier import check_classes, check_untouched
+from .normalise import Normalise
 from .pictures import predicted_pictures, training_pictures
 from .results import Embeddings, Evaluation, History, Predictions
 from .semi_supervised import SemiSupervised, SemiSupervisedRun, resolve_method
+from .sourced_images import DEFAULT_BACKBONE, SourcedImages
 from .strategies import Strategy, resolve
 from .training import Training
 from .zero_shot import Prompts, describe_classes, head_of_texts
@@ -36,39 +37,8 @@ from .zero_shot import Prompts, describe_classes, head_of_texts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
-"""15.6 M parameters. Chosen by timm's published ImageNet table (results-imagenet.csv: 82.3 % top-1,
-against 71.5 % of resnet18.a1_in1k and 80.4 % of resnet50.a1_in1k with more parameters), not by a
-measurement of ours."""
 
-
-class Normalise(nn.Module):
-    """Scale pixels to [0, 1] and normalise them, on the device: (B, C, H, W) to the same.
-
-    Args:
-        spec: Whose mean and standard deviation are used.
-        channels_last: Whether the backbone computes in that memory format.
-    """
-
-    def __init__(self, spec: ImageSpec, *, channels_last: bool) -> None:
-        super().__init__()
-        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-        self.register_buffer("mean", mean.view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", std.view(-1, 1, 1), persistent=False)
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-
-    mean: Tensor
-    std: Tensor
-
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Turn uint8 pixels, or floats in [0, 1], into what the backbone was trained on."""
-        scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        floats = images.to(torch.float32, memory_format=self._format, copy=True)
-        # In place, and as one multiplication and one subtraction: a batch is large.
-        return (floats.mul_(1 / (scale * self.std)).sub_(self.mean / self.std),)
-
-
-class ImageClassifier(Classifier):
+class ImageClassifier(SourcedImages):
     """Put one of several labels on a picture, or any number of them.
 
     Args:
@@ -140,219 +110,7 @@ class ImageClassifier(Classifier):
             dropout=dropout,
         )
 
-    # Sources.
-
-    @classmethod
-    def from_folders(
-        cls,
-        train: str | Path,
-        *,
-        val: str | Path | None = None,
-        test: str | Path | None = None,
-        group: Callable[[str], str] | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from a folder with one subfolder of pictures per class.
-
-        See `ImageData.from_folders` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_folders(
-            train, val=val, test=test, group=group, split=split, seed=seed, on_error=on_error
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_files(
-        cls,
-        paths: Sequence[str | Path],
-        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
-        *,
-        val: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
-        test: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
-        group: Sequence[Any] | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from paths and their labels.
-
-        See `ImageData.from_files` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_files(
-            paths,
-            labels,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_csv(
-        cls,
-        path: str | Path,
-        *,
-        image: str,
-        label: LabelColumns,
-        label_delimiter: str | None = None,
-        root: str | Path | None = None,
-        val: str | Path | None = None,
-        test: str | Path | None = None,
-        group: str | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from a CSV table of paths and labels, or of columns of 0 and 1.
-
-        See `ImageData.from_csv` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_csv(
-            path,
-            image=image,
-            label=label,
-            label_delimiter=label_delimiter,
-            root=root,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_data_frame(
-        cls,
-        frame: Any,  # Any: a DataFrame of pandas or polars
-        *,
-        image: str,
-        label: LabelColumns,
-        label_delimiter: str | None = None,
-        root: str | Path | None = None,
-        val: Any = None,
-        test: Any = None,
-        group: str | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from a data frame of paths and labels, pandas or polars.
-
-        See `ImageData.from_data_frame` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_data_frame(
-            frame,
-            image=image,
-            label=label,
-            label_delimiter=label_delimiter,
-            root=root,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_arrays(
-        cls,
-        images: Any,  # Any: an array, a tensor, or a list of arrays or PIL images
-        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
-        *,
-        val: tuple[Any, Sequence[Any]] | None = None,
-        test: tuple[Any, Sequence[Any]] | None = None,
-        group: Sequence[Any] | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from arrays, tensors or PIL images and their labels.
-
-        See `ImageData.from_arrays` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_arrays(
-            images,
-            labels,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_dataset(
-        cls,
-        train: Any,  # Any: a torch Dataset, one of Hugging Face, or a Stream
-        *,
-        image: str = "image",
-        label: str = "label",
-        classes: Sequence[str] | None = None,
-        val: Any = None,
-        test: Any = None,
-        group: str | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from a torch or Hugging Face dataset, or from a stream.
-
-        See `ImageData.from_dataset` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_dataset(
-            train,
-            image=image,
-            label=label,
-            classes=classes,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
+    # How it is made.
 
     @classmethod
     def zero_shot(
