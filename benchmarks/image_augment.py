@@ -16,14 +16,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import random
 import statistics
-from pathlib import Path
 
-import numpy as np
 from measuring import Result, environment, make_parser, print_report, read_options, write_json
-from photos import unpacked
-from PIL import Image
+from photos import cifar, crops, digits, unpacked
 
 import mealkit
 from mealkit import ImageClassifier, ImageData
@@ -31,71 +27,6 @@ from mealkit.specs import ImageDataSpec
 from mealkit.tasks import Training
 
 PRESETS = (None, "none", "light", "medium", "heavy")
-
-
-def digits(seed: int, num_train: int, num_scored: int) -> ImageData:
-    """Draw digits; all are of 8x8 pixels, made larger here."""
-    from sklearn.datasets import load_digits
-
-    known = load_digits()
-    order = np.random.default_rng(seed).permutation(len(known.images))[: num_train + num_scored]
-    pixels = (known.images[order] * (255 / 16)).astype(np.uint8)
-    images = [
-        np.asarray(Image.fromarray(one).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR))
-        for one in pixels
-    ]
-    names = [str(target) for target in known.target[order]]
-    return split(images, names, num_train)
-
-
-def cifar(folder: Path, seed: int, num_train: int, num_scored: int) -> ImageData:
-    """Draw training pictures of the CIFAR-10 subset, as many of each class."""
-    chosen: list[tuple[np.ndarray, str]] = []
-    rest: list[tuple[np.ndarray, str]] = []
-    classes = sorted(path for path in (folder / "train").iterdir())
-    for path in classes:
-        every = sorted(path.iterdir())
-        count = min(num_train // len(classes), len(every) // 2)
-        more = num_scored // len(classes)
-        drawn = random.Random(seed).sample(every, min(len(every), count + more))
-        read = [(np.asarray(Image.open(one).convert("RGB")), path.name) for one in drawn]
-        chosen += read[:count]
-        rest += read[count:]
-    images, names = zip(*chosen, *rest, strict=True)
-    return split(list(images), list(names), len(chosen))
-
-
-def crops(seed: int, num_train: int, num_scored: int) -> ImageData:
-    """Cut squares out of photos: to train on from the left half, to score from the right half."""
-    import matplotlib.cbook
-    from sklearn.datasets import load_sample_images
-
-    hopper = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
-    photos = [*load_sample_images().images, np.asarray(Image.open(hopper).convert("RGB"))]
-    rng = np.random.default_rng(seed)
-    images, names = [], []
-    for number in range(num_train + num_scored):
-        place = number % len(photos)
-        photo = photos[place]
-        half = photo.shape[1] // 2
-        left = 0 if number < num_train else half
-        side = int(rng.integers(48, min(160, half)))
-        top = int(rng.integers(0, photo.shape[0] - side))
-        start = left + int(rng.integers(0, half - side))
-        square = Image.fromarray(photo[top : top + side, start : start + side])
-        images.append(np.asarray(square.resize((64, 64), Image.Resampling.BILINEAR)))
-        names.append(f"photo {place}")
-    return split(images, names, num_train)
-
-
-def split(images: list[np.ndarray], names: list[str], num_train: int) -> ImageData:
-    """Make data of pictures, of which the first are trained on."""
-    return ImageData.from_arrays(
-        images[:num_train],
-        names[:num_train],
-        test=(images[num_train:], names[num_train:]),
-        split=0,
-    )
 
 
 def measure(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+from pathlib import Path
 
 import mealkit
 
@@ -18,7 +21,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_made"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -51,3 +54,16 @@ if os.environ.get("MEALKIT_DOCS_ONLINE"):
 
 html_theme = "furo"
 html_title = f"mealkit {release}"
+
+
+def setup(app) -> None:
+    """Let the library make the pictures that the pages show, before they are read."""
+    app.connect("builder-inited", make_pictures)
+
+
+def make_pictures(app) -> None:
+    sys.path.insert(0, str(app.srcdir))
+    logging.getLogger("mealkit").setLevel(logging.WARNING)
+    import pictures
+
+    pictures.main(Path(app.srcdir) / "_made")

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
-from numbers import Integral
+import inspect
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
 from types import ModuleType
 
 
@@ -109,6 +110,49 @@ def check_count(name: str, value: object, *, least: int = 1) -> None:
         raise InvalidValueError(f"{name}={value!r}: expected a whole number.")
     if int(value) < least:
         raise InvalidValueError(f"{name}={value}: expected at least {least}.")
+
+
+def check_number(name: str, value: object, within: str, *, what: str = "a number") -> None:
+    """Refuse what is no number, or lies outside an interval.
+
+    Args:
+        name: Of the argument.
+        value: What was given for it.
+        within: The interval as it is written: ``"(0, 1]"`` leaves 0 out and has 1 in it.
+        what: What the number is, for the message.
+
+    Raises:
+        InvalidValueError: It cannot be meant.
+    """
+    low, high = (float(end) for end in within[1:-1].split(","))
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        above = low <= number if within.startswith("[") else low < number
+        below = number <= high if within.endswith("]") else number < high
+        if above and below:
+            return
+    raise InvalidValueError(f"{name}={value!r}: expected {what} in {within}.")
+
+
+def check_switch(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        InvalidValueError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise InvalidValueError(f"{name}={value!r}: expected True or False.")
+
+
+def can_be_called(function: Callable[..., object], *given: object, **named: object) -> bool:
+    """Whether a function of the user's takes these arguments; True where nobody can say."""
+    try:
+        inspect.signature(function).bind(*given, **named)
+    except TypeError:
+        return False
+    except ValueError:  # some that are written in C have no signature
+        return True
+    return True
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from .errors import InvalidValueError, unknown_name
+from .errors import InvalidValueError, check_count, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -297,6 +297,9 @@ class DataSpec(_Spec):
         multi_label: Whether an input has any number of these labels, and not exactly one.
     """
 
+    COLUMNS: ClassVar[tuple[str, ...]] = ()
+    """Values that say what columns of tables are called, and decide nothing in training."""
+
     classes: tuple[str, ...] = ()
     multi_label: bool = False
 
@@ -315,20 +318,38 @@ class ImageDataSpec(DataSpec):
         multi_label: Whether an input has any number of these labels, and not exactly one.
         in_chans: Number of channels of a picture, C.
         size: Height and width in pixels, one number for both, or None for the backbone's own.
+        image: The column of paths; None where the data were no table, like the next.
+        label: The column of labels, or the columns of 0 and 1, one per class.
+        label_delimiter: What stands between the labels of a text in that column; None for nothing.
     """
 
+    COLUMNS: ClassVar[tuple[str, ...]] = ("image", "label", "label_delimiter")
     kind: ClassVar[Kind] = "image"
     in_chans: int = 3
     size: int | tuple[int, int] | None = None
+    image: str | None = None
+    label: str | tuple[str, ...] | None = None
+    label_delimiter: str | None = None
 
     def __post_init__(self) -> None:
-        if self.in_chans < 1:
-            raise InvalidValueError(f"in_chans={self.in_chans}: expected at least 1.")
+        check_count("in_chans", self.in_chans)
+        if self.size is not None:
+            _check_size(self.size)
 
     @property
     def height_width(self) -> tuple[int, int] | None:
         """The size as two numbers, or None."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+
+def _check_size(size: object) -> None:
+    """Refuse what is neither a number of pixels nor height and width."""
+    sides = size if isinstance(size, tuple) else (size,)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if not whole or len(sides) not in (1, 2) or min(sides) < 1:
+        raise InvalidValueError(
+            f"size={size!r}: expected a number of pixels, at least 1, or (height, width)."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +364,7 @@ class TextDataSpec(DataSpec):
         label_delimiter: What stands between the labels of a text in that column; None for nothing.
     """
 
+    COLUMNS: ClassVar[tuple[str, ...]] = ("text", "label", "label_delimiter")
     kind: ClassVar[Kind] = "text"
     text: tuple[str, ...] = ("text",)
     label: str | tuple[str, ...] = "label"

@@ -202,6 +202,27 @@ def test_augment_scores_every_preset_on_every_kind_of_pictures(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_lora_is_scored_at_every_rate_on_every_net(tmp_path: Path) -> None:
+    results, report = run_quickly("lora_rate.py", tmp_path, "--rates", "2e-3", "2e-2")
+    runs = results["runs"]
+    assert len(runs) == 6
+    assert {run["kind"].split(",")[0] for run in runs} == {"digits", "CIFAR-10", "Banking77"}
+    assert max(run["accuracy"] for run in runs if run["kind"].startswith("digits")) > 0.5
+    assert "| digits, mealkit_tiny | 0.02 |" in report
+
+
+@pytest.mark.slow
+def test_multilabel_scores_the_same_probabilities_by_both_thresholds(tmp_path: Path) -> None:
+    results, report = run_quickly("image_multilabel.py", tmp_path)
+    (run,) = results["runs"]
+    assert len(run["thresholds"]) == 3
+    for score in ("macro_f1", "micro_f1", "accuracy"):
+        assert {"0.5", "tuned"} == set(run[score])
+    assert 0.5 < run["map"] <= 1
+    assert "| macro_f1 | tuned |" in report
+
+
+@pytest.mark.slow
 def test_text_finetune_trains_the_sides_at_hand_and_counts_padding(tmp_path: Path) -> None:
     results, report = run_quickly("text_finetune.py", tmp_path, "--shots", "8", "--epochs", "2")
     assert set(results["summary"]) == {"mealkit", "mealkit, fp32, 5e-5"}

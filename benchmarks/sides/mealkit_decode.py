@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mealkit import ImageData, ImageSpec
-from mealkit.tasks.image_classifier import Normalise
+from mealkit.tasks.normalise import Normalise
 
 
 def measure(settings: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON values

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import BackboneError, InvalidValueError, SavedTaskError
+from ..errors import BackboneError, InvalidValueError, SavedTaskError, check_switch
 from ..specs import DataSpec, ImageDataSpec, ImageSpec, InputSpec
 from .base import Backbone
 from .registry import Provider, Request, misspelt, provider
@@ -65,6 +65,8 @@ def create(
     """
     if isinstance(backbone, Backbone):
         return _passed(backbone, data, pretrained, weights, preprocessing, options)
+    if pretrained is not None:
+        check_switch("pretrained", pretrained)
     if weights is not None and pretrained is False:
         raise InvalidValueError(
             f"weights={str(weights)!r} were given together with pretrained=False. Drop one of them."

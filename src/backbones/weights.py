@@ -49,6 +49,8 @@ def read(path: str | Path) -> Weights:
     Raises:
         WeightsError: There is no such file, or it holds anything but tensors.
     """
+    if not isinstance(path, str | Path):
+        raise WeightsError(f"weights={path!r}: expected the path of a file or of a folder.")
     path = Path(path)
     file = _file_of(path) if path.is_dir() else path
     if not file.is_file():

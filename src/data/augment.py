@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
-from ..errors import InvalidValueError, unknown_name
+from ..errors import InvalidValueError, can_be_called, unknown_name
 from .augment_presets import heavy, medium
 from .chance import chance
 
@@ -139,5 +139,10 @@ def resolve(augment: str | Augmentation) -> Augmentation | None:
         raise InvalidValueError(
             f"augment={augment!r}: expected a name ({', '.join(AUGMENTATIONS)}) or a function "
             "(images, *, seed, epoch, index) -> images."
+        )
+    if not can_be_called(augment, None, seed=0, epoch=0, index=None):
+        raise InvalidValueError(
+            f"augment={augment!r} cannot be called as augment(images, seed=..., epoch=..., "
+            "index=...): expected a function (images, *, seed, epoch, index) -> images."
         )
     return augment

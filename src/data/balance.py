@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ..errors import InvalidValueError, unknown_name
+from ..errors import InvalidValueError, check_number, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,13 +86,12 @@ def _cell_weights(
 
 def _given(balance: Mapping[Any, float], classes: Sequence[str]) -> Tensor:
     weights = dict.fromkeys(classes, 1.0)  # Any above: names may be texts or integers
+    if not balance:
+        raise InvalidValueError("balance={} names no class: give classes with weights, or None.")
     for name, weight in balance.items():
         if str(name) not in weights:
             raise unknown_name("class", str(name), classes)
-        if not (weight > 0 and math.isfinite(weight)):
-            raise InvalidValueError(
-                f"balance gives {name!r} the weight {weight}: expected a positive number."
-            )
+        check_number(f"balance of {name!r}", weight, "(0, inf)")
         weights[str(name)] = float(weight)
     return torch.tensor(list(weights.values()), dtype=torch.float64)
 

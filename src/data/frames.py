@@ -38,6 +38,8 @@ def read_csv(path: str | Path) -> pandas.DataFrame:
         NoDataError: The file is absent or empty.
         DataError: It cannot be parsed; the message names the line.
     """
+    if not isinstance(path, str | Path):
+        raise DataError(f"Got {path!r}: expected the path of a table.")
     separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
     try:
         frame = pandas.read_csv(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
-from ..errors import InvalidValueError, check_count
+from ..errors import DataError, InvalidValueError, check_count
 from ..specs import ImageDataSpec
 from . import sources
 from .arrays import array_to_image
 from .augment import Augmentation, change_pictures, light, resolve
 from .check import examine, same_content
 from .image_samples import ImageSamples
-from .label_columns import check_delimiter
+from .label_columns import check_delimiter, plain_columns
 from .mixing import Mix, mix_pictures
 from .module import Data, Views
 from .parts import Form, build_parts, build_scored
@@ -132,6 +133,8 @@ class ImageData(Data):
             group: One per picture of train.
             on_error: What happens to files that cannot be read: "skip" or "raise".
         """
+        sources.check_pair("val", val)
+        sources.check_pair("test", test)
         more = [None if part is None else sources.from_files(*part) for part in (val, test)]
         tables = [sources.from_files(paths, labels, group=group), *more]
         return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
@@ -186,7 +189,8 @@ class ImageData(Data):
             for part, by in parts
         ]
         check_delimiter(tables[0], label, label_delimiter)
-        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        data = cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        return data._with_columns(image, label, label_delimiter)
 
     @classmethod
     def from_csv(
@@ -239,7 +243,8 @@ class ImageData(Data):
             for part, by in parts
         ]
         check_delimiter(tables[0], label, label_delimiter)
-        return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        data = cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
+        return data._with_columns(image, label, label_delimiter)
 
     @classmethod
     def from_arrays(
@@ -266,6 +271,8 @@ class ImageData(Data):
             group: One per picture of train.
             on_error: What happens to pictures that cannot be used: "skip" or "raise".
         """
+        sources.check_pair("val", val)
+        sources.check_pair("test", test)
         more = [None if part is None else sources.from_arrays(*part) for part in (val, test)]
         tables = [sources.from_arrays(images, labels, group=group), *more]
         return cls._from_tables(tables, split=split, seed=seed, on_error=on_error)
@@ -309,6 +316,9 @@ class ImageData(Data):
                 or what validates it.
         """
         columns = {"image": image, "label": label}
+        for name, value in columns.items():
+            if not isinstance(value, str):
+                raise DataError(f"{name}={value!r}: expected the name of a column.")
         given = dict(zip(cls._names, (train, val, test), strict=True))
         streams = {
             name: stream for name, part in given.items() if (stream := as_stream(part)) is not None
@@ -373,6 +383,13 @@ class ImageData(Data):
         )
         data.keys = parts.keys
         return data
+
+    def _with_columns(self, image: str, label: LabelColumns, label_delimiter: str | None) -> Self:
+        """Remember what the columns are called that the parts were read from."""
+        self.spec = replace(
+            self.spec, image=image, label=plain_columns(label), label_delimiter=label_delimiter
+        )
+        return self
 
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
         """Change the pictures of a training batch, as a pure function of (seed, epoch, index)."""

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..errors import DataError, InvalidValueError, NoDataError
-from ..specs import DataSpec
+from ..specs import DataSpec, ImageDataSpec
 from .arrays import split_stack
 from .frames import FrameKind, column, frame_kind, is_frame, is_missing
 from .image_samples import ImageSamples
@@ -45,7 +45,7 @@ class Inputs:
     frame_kind: FrameKind = "pandas"
 
 
-def samples_from(inputs: Any, *, image: str | None = None) -> Inputs:
+def samples_from(inputs: Any, *, image: str | None = None, usual: str | None = None) -> Inputs:
     """Turn what a user wants predicted into samples.
 
     Unreadable pictures are found when they are fetched; their rows stand in ``failed``.
@@ -54,7 +54,8 @@ def samples_from(inputs: Any, *, image: str | None = None) -> Inputs:
         inputs: A path, URL, PIL image, array, tensor or the bytes of a file; a list of these; a
             folder, of which all pictures are taken in natural order; a DataFrame of pandas or
             polars. An array of four axes is a stack of pictures. (Any: all of these.)
-        image: The column of a frame that has the paths; None to find it.
+        image: The column of a frame that has the paths; None for the usual one, or to find it.
+        usual: The column that the task was trained on; None where that was no table.
 
     Raises:
         NoDataError: There is no picture among the inputs.
@@ -63,9 +64,11 @@ def samples_from(inputs: Any, *, image: str | None = None) -> Inputs:
     """
     kind = frame_kind(inputs)
     if kind is not None:
-        return _from_frame(inputs, kind, image)
+        return _from_frame(inputs, kind, image, usual)
     if image is not None:
         raise InvalidValueError(f"image={image!r} names a column, and the inputs are no DataFrame.")
+    if isinstance(inputs, str) and not inputs.strip():
+        raise NoDataError("There are no pictures: the path is empty.")
     if isinstance(inputs, str | Path) and not is_url(inputs) and Path(inputs).is_dir():
         paths = [str(Path(inputs) / path) for path in images_below(Path(inputs))]
         return Inputs(_samples(paths, inputs), single=False)
@@ -91,7 +94,7 @@ def _several(inputs: Any) -> Sequence[Any]:
 def labelled_from(
     source: Any,  # Any: a path, or a DataFrame of pandas or polars
     *,
-    spec: DataSpec,
+    spec: ImageDataSpec,
     image: str | None = None,
     label: LabelColumns | None = None,
     label_delimiter: str | None = None,
@@ -103,10 +106,11 @@ def labelled_from(
     Args:
         source: A folder, whose subfolders are classes of the task, not necessarily all of them; a
             CSV file, or a DataFrame.
-        spec: Of the task; it names the classes.
-        image: The column of paths of a table.
-        label: Its column of labels, or its columns of 0 and 1.
-        label_delimiter: What stands between the labels of one cell.
+        spec: Of the task; it names the classes, and the columns where it was trained on a table.
+        image: The column of paths of a table; None for the one trained on.
+        label: Its column of labels, or its columns of 0 and 1; None for those trained on, with
+            their delimiter.
+        label_delimiter: What stands between the labels of one cell of the column that is named.
 
     Raises:
         NoDataError: The source is absent or empty.
@@ -115,17 +119,18 @@ def labelled_from(
         InvalidValueError: Columns are named and the source is a folder, or the reverse; or a folder
             is to be scored by a task that gives several labels.
     """
+    columns = (image, label, label_delimiter)
     if is_frame(source):
-        table = _labelled_table(from_data_frame, source, image, label, label_delimiter)
+        table = _labelled_table(from_data_frame, source, spec, *columns)
     elif not isinstance(source, str | Path):
         raise InvalidValueError(
             f"Got {type(source).__name__}; expected a folder, a CSV file, a data frame, or "
             "ImageData."
         )
     elif Path(source).suffix.lower() in (".csv", ".tsv"):
-        table = _labelled_table(from_csv, source, image, label, label_delimiter)
+        table = _labelled_table(from_csv, source, spec, *columns)
     else:
-        table = _labelled_folder(source, spec, (image, label, label_delimiter))
+        table = _labelled_folder(source, spec, columns)
     classes = Classes(spec.classes, multi_label=spec.multi_label)
     targets = classes.encode(as_texts(table.labels), part="test", ids=table.ids)
     return ImageSamples(table.inputs, ids=table.ids, targets=targets, allow_none=True)
@@ -134,12 +139,21 @@ def labelled_from(
 def _labelled_table(
     read: Callable[..., Table],
     source: object,
+    spec: ImageDataSpec,
     image: str | None,
     label: LabelColumns | None,
     label_delimiter: str | None,
 ) -> Table:
+    image = spec.image if image is None else image
+    if label is None and label_delimiter is not None:
+        raise InvalidValueError("label_delimiter= divides the texts of a column; name it: label=.")
+    if label is None:
+        label, label_delimiter = spec.label, spec.label_delimiter
     if image is None or label is None:
-        raise InvalidValueError("Name the columns of the table with image= and label=.")
+        raise InvalidValueError(
+            "Name the columns of the table with image= and label=: the task was not trained on "
+            "one, so it knows none."
+        )
     return read(source, image=image, label=label, label_delimiter=label_delimiter)
 
 
@@ -174,8 +188,12 @@ def images_below(folder: Path) -> list[str]:
     return found
 
 
-def _from_frame(frame: Any, kind: FrameKind, image: str | None) -> Inputs:
-    name = _image_column(frame) if image is None else image
+def _from_frame(frame: Any, kind: FrameKind, image: str | None, usual: str | None) -> Inputs:
+    name = image
+    if name is None and usual is not None and usual in map(str, frame.columns):
+        name = usual
+    if name is None:
+        name = _image_column(frame)
     values = column(frame, name)
     # A missing path is an input, too: its row says that there is no such file.
     items = ["" if is_missing(value) else value for value in values]

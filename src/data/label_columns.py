@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClassError, InvalidValueError
@@ -27,8 +27,12 @@ def plain_columns(label: LabelColumns) -> str | tuple[str, ...]:
     """
     if isinstance(label, str):
         return label
-    names = tuple(label)
-    if len(names) < 2 or len(set(names)) < len(names):
+    names = tuple(label) if isinstance(label, Iterable) else (label,)
+    if (
+        not all(isinstance(name, str) for name in names)
+        or len(names) < 2
+        or len(set(names)) < len(names)
+    ):
         raise InvalidValueError(
             f"label={list(names)}: expected one column of labels (a text), or at least two "
             "different columns of 0 and 1, which are the classes."

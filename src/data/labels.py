@@ -45,6 +45,8 @@ def plain_labels(labels: Iterable[Any], *, ids: Sequence[str]) -> Labels:
             "Expected one label per input, or a list of labels per input: [[name for name, one in "
             "zip(names, row) if one] for row in labels]."
         )
+    if not isinstance(labels, Iterable):
+        raise ClassError(f"labels={labels!r}: expected one label per input.")
     values: list[Any] = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     check_no_missing(values, what="label", ids=ids)
     sets = [_several(value) for value in values]

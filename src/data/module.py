@@ -343,6 +343,7 @@ class Data(pl.LightningDataModule):
         chosen = self.batch_size if batch_size is None else batch_size
         size = self.usual_batch_size if chosen is None else chosen
         check_count("batch_size", size)
+        check_count("num_workers", self.num_workers, least=0)
         num_processes, rank = self.processes
         if shuffle:
             size = _no_single_row(math.ceil(len(samples) / num_processes), size)

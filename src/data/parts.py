@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import ClassError, InvalidValueError, UnreadableError
+from ..errors import ClassError, InvalidValueError, NoDataError, UnreadableError, check_number
 from . import check
 from .labels import Classes, Labels, in_words, members
 from .report import Report
@@ -124,8 +124,11 @@ def build_parts(
     """
     if on_error not in ("skip", "raise"):
         raise InvalidValueError(f"on_error={on_error!r}: expected 'skip' or 'raise'.")
-    if not 0 <= split < 1:
-        raise InvalidValueError(f"split={split}: expected a share in [0, 1); 0 is no validation.")
+    check_number("split", split, "[0, 1)", what="a share, 0 for no validation,")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InvalidValueError(f"seed={seed!r}: expected a whole number.")
+    if tables["train"] is None:
+        raise NoDataError("There is nothing to train on: the training part is None.")
     given = {name: table for name, table in tables.items() if table is not None}
     # Labels before contents: they are quick to check, and wrong ones make the rest pointless.
     classes = Classes.learn(given["train"].labels, names=given["train"].classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +13,14 @@ from torch.utils.data import IterableDataset
 from ..errors import DataError, NoDataError, UnreadableError, require
 from .digest import digest_of
 
+_log = logging.getLogger("mealkit")
+
 Item = tuple[str, Any]
 """The id of a raw item, and the item: a dict of columns or a tuple. Any: what a source keeps."""
+
+
+_BLOCK = 512
+"""Bytes of a block of a tar file."""
 
 
 class Shards(Protocol):
@@ -57,6 +64,12 @@ class TarShards:
             )
         if not self._urls:
             raise NoDataError("The stream has no tar files: the list is empty.")
+        open_ended = [url for url in self._urls if is_local(url) and not _has_end(Path(url))]
+        if open_ended:
+            _log.warning(
+                f"{len(open_ended):,} of {len(self._urls):,} tar files have no mark at their end, "
+                f"so they may be cut off, and pictures missing. The first is {open_ended[0]}."
+            )
 
     def __len__(self) -> int:
         return len(self._urls)
@@ -82,6 +95,18 @@ class TarShards:
         sizes = [Path(url).stat().st_size if is_local(url) else "" for url in self._urls]
         names = [Path(url).name for url in self._urls]  # they may have moved as a whole
         return digest_of([f"{name} {size}" for name, size in zip(names, sizes, strict=True)])
+
+
+def _has_end(file: Path) -> bool:
+    """Whether a tar file ends with the empty block that marks it; packed ones are not looked at.
+
+    One that is cut off behind a member reads like a whole one that is shorter.
+    """
+    if file.suffix != ".tar" or not file.stat().st_size:
+        return True  # reading an empty file is an error by itself
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - _BLOCK))
+        return not any(opened.read())
 
 
 def is_local(url: str) -> bool:

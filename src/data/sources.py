@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -72,6 +72,10 @@ def from_folders(folder: str | Path, *, group: Callable[[str], str] | None = Non
         DataError: It has no subfolders.
     """
     root = _existing_folder(folder)
+    if group is not None and not callable(group):
+        raise DataError(
+            f"group={group!r}: expected a function that turns a path ('cat/1.jpg') into a group."
+        )
     relative = sorted(walk(root), key=natural)
     loose = [path for path in relative if os.sep not in path]
     inside = [path for path in relative if os.sep in path]
@@ -96,6 +100,19 @@ def from_folders(folder: str | Path, *, group: Callable[[str], str] | None = Non
     )
 
 
+def check_pair(name: str, part: object) -> None:
+    """Refuse a part that is no pair of inputs and labels.
+
+    Raises:
+        DataError: It is not.
+    """
+    if part is not None and not (isinstance(part, tuple | list) and len(part) == 2):
+        count = f" of {len(part)}" if isinstance(part, tuple | list) else ""
+        raise DataError(
+            f"{name}= is {type(part).__name__}{count}: expected a pair, (inputs, labels)."
+        )
+
+
 def walk(root: Path) -> Iterator[str]:
     """Find the files below a folder, relative to it; links are followed, hidden names are not."""
     seen: set[str] = set()
@@ -118,7 +135,7 @@ def from_files(
 
     Any in the types: labels and groups are checked where they are read.
     """
-    if isinstance(paths, str | Path):
+    if isinstance(paths, str | Path) or not isinstance(paths, Iterable):
         raise DataError(f"paths={str(paths)!r}: expected a list of paths; a folder: from_folders.")
     ids = [str(path) for path in paths]
     return Table(ids, list(ids), plain_labels(labels, ids=ids), plain_groups(group))
@@ -334,6 +351,8 @@ def plain_groups(values: Any) -> list[str] | None:
 
 
 def _existing_folder(folder: str | Path) -> Path:
+    if not isinstance(folder, str | Path):
+        raise DataError(f"Got {folder!r}: expected the path of a folder. {LAYOUT}")
     root = Path(folder)
     if not root.exists():
         raise NoDataError(f"There is no folder {root} (looked in {Path.cwd()}). {LAYOUT}")

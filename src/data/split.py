@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, check_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,10 +120,11 @@ def folds_by_hash(
     members = _keys_of(keys, targets).values()
     needed = {key for some in members if len(some) == 1 for key in some}
     dealt = sorted(classes.keys() - needed, key=lambda key: (_fraction(key, seed), key))
-    if not 2 <= k <= len(dealt):
+    check_count("k", k, least=2)
+    if k > len(dealt):
         raise InvalidValueError(
-            f"k={k}: expected at least 2 folds, and at most the {len(dealt):,} different inputs or "
-            "groups whose classes are in others, too."
+            f"k={k}: expected at most the {len(dealt):,} different inputs or groups whose classes "
+            "are in others, too."
         )
     num_items = Counter(keys)
     of_class: list[Counter[int]] = [Counter() for _ in range(k)]

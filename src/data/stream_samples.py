@@ -207,7 +207,11 @@ class StreamSamples:
 
     def _raw(self, index: int, item: Item) -> Raw:
         id, columns = item
-        return Raw(index, id, self._image_of(columns), self._target_of(id, columns))
+        try:
+            image, label = self._image_of(columns), column_of(columns, self._label, 1)
+        except DataError as error:  # which does not know where in the stream it is
+            raise DataError(f"{id} of the {self._part} part: {error}") from None
+        return Raw(index, id, image, self._target_of(id, label))
 
     def _image_of(self, columns: Any) -> Any:
         if not isinstance(columns, dict):
@@ -219,8 +223,7 @@ class StreamSamples:
             return value["bytes"] if value["bytes"] is not None else value["path"]
         return value
 
-    def _target_of(self, id: str, columns: Any) -> int:
-        value = column_of(columns, self._label, 1)
+    def _target_of(self, id: str, value: Any) -> int:
         if isinstance(value, bytes):
             text = value.decode("utf-8", "replace").strip()
             # webdataset's own convention: a file .cls holds the number of a class.

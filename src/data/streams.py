@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DataError, InvalidValueError
+from ..errors import DataError, check_count
 from .shards import is_streaming
 
 BUFFER = 1_000
@@ -38,10 +38,9 @@ class Stream:
     buffer: int = BUFFER
 
     def __post_init__(self) -> None:
-        if self.length is not None and self.length < 1:
-            raise InvalidValueError(f"length={self.length}: expected at least 1 picture.")
-        if self.buffer < 1:
-            raise InvalidValueError(f"buffer={self.buffer}: expected at least 1 picture.")
+        if self.length is not None:
+            check_count("length", self.length)
+        check_count("buffer", self.buffer)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -90,7 +91,7 @@ class View:
         _check("hue", self.hue, low=0, high=0.5)
         for name in ("scale", "ratio", "blur_sigma"):
             pair = getattr(self, name)
-            if pair is not None and not 0 < pair[0] <= pair[1]:
+            if pair is not None and not _is_range(pair):
                 raise InvalidValueError(f"{name}={pair}: expected two positive numbers, in order.")
         if self.scale is not None and self.scale[1] > 1:
             raise InvalidValueError(f"scale={self.scale}: a crop keeps at most all, 1.")
@@ -231,9 +232,16 @@ def blur_kernel(size: Sequence[int]) -> int:
     return max(3, int(min(size) * 0.1) // 2 * 2 + 1)
 
 
+def _is_range(pair: object) -> bool:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        return False
+    return all(isinstance(end, Real) for end in pair) and 0 < pair[0] <= pair[1]
+
+
 def _check(name: str, value: float, *, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InvalidValueError(f"{name}={value}: expected a number from {low} to {high}.")
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and low <= value <= high):
+        raise InvalidValueError(f"{name}={value!r}: expected a number from {low} to {high}.")
 
 
 def draw_views(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, check_number
 from .evaluation import calibration_error
 from .multi_label import binary_losses
 from .multi_label_results import label_calibration_error
@@ -81,8 +81,7 @@ class Conformal:
         Raises:
             InvalidValueError: The coverage is outside (0, 1), or too high for so few inputs.
         """
-        if not 0 < coverage < 1:
-            raise InvalidValueError(f"coverage={coverage}: expected a share in (0, 1).")
+        check_number("coverage", coverage, "(0, 1)", what="a share")
         # One more than there are, for the input to come; rounded, or 0.9 x 10 could exceed 9.
         rank = math.ceil(round((self.num_inputs + 1) * coverage, 9))
         if rank > self.num_inputs:

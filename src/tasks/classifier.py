@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Self
+from numbers import Integral
+from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +17,14 @@ from ..data.frames import like
 from ..data.inputs import Inputs
 from ..data.module import BATCH_SIZE, Data
 from ..data.samples import Samples
-from ..errors import ClassError, InvalidValueError, NoDataError, UnreadableError
+from ..errors import (
+    ClassError,
+    InvalidValueError,
+    NoDataError,
+    UnreadableError,
+    check_number,
+    check_switch,
+)
 from ..specs import Batch, DataSpec
 from .calibration import Calibration, Conformal, compare, fit_temperature
 from .classification import (
@@ -217,8 +225,8 @@ class Classifier(Task):
         k: int = 5,
         epochs: int | None = None,
         strategy: str | Strategy | None = None,
-        lr: float | None = None,
-        batch_size: int | None = None,
+        lr: float | Literal["auto"] | None = None,
+        batch_size: int | Literal["auto"] | None = None,
         training: Training | None = None,
     ) -> CrossValidation:
         """Train a copy of this task k times, and score each on the fold it was not trained on.
@@ -309,8 +317,9 @@ class Classifier(Task):
     ) -> Predictions:
         if self.multi_label:
             _refuse_beside_many_labels(abstain, coverage)
-        if abstain is not None and not 0 < abstain <= 1:
-            raise InvalidValueError(f"abstain={abstain}: expected a probability in (0, 1].")
+        check_switch("tta", tta)
+        if abstain is not None:
+            check_number("abstain", abstain, "(0, 1]", what="a probability")
         if tta and coverage is not None:
             raise InvalidValueError(
                 "coverage= beside tta=True: calibrate() measured what sets must hold without tta, "
@@ -375,6 +384,11 @@ class Classifier(Task):
             raise NoDataError(
                 f"This task has no data: saved tasks do not carry any. Say what to look at: {call}."
             )
+        if not isinstance(source, Data):
+            raise InvalidValueError(
+                f"data={source!r}: expected a data module of mealkit, such as "
+                "mealkit.ImageData.from_folders(...)."
+            )
         self.check_data(source)
         return source
 
@@ -398,8 +412,7 @@ def _linear_head(num_features: int, num_classes: int, *, dropout: float) -> nn.S
 
     Zero weights need no random numbers, and give every class the same start.
     """
-    if not 0 <= dropout < 1:
-        raise InvalidValueError(f"dropout={dropout}: expected a share in [0, 1).")
+    check_number("dropout", dropout, "[0, 1)", what="a share")
     linear = nn.Linear(num_features, num_classes, device="meta").to_empty(device="cpu")
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -418,15 +431,26 @@ def _fill_head(head: nn.Sequential, weight: Tensor, bias: Tensor) -> None:
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """Refuse class names that cannot be meant."""
-    if isinstance(classes, str):
-        raise ClassError(f"classes={classes!r}: expected several names, got one text.")
-    names = tuple(map(str, classes))
+    names = _names(classes)
     if len(names) < 2:
         raise ClassError(f"Got {len(names)} classes: expected at least two.")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ClassError(f"Class names must differ, got twice: {', '.join(twice[:5])}.")
     return names
+
+
+def _names(classes: Any) -> tuple[str, ...]:  # Any: whatever was given for them
+    """Turn texts and integers into names; nothing else can be one."""
+    several = isinstance(classes, Iterable) and not isinstance(classes, str)
+    if not several:
+        raise ClassError(f"classes={classes!r}: expected several names.")
+    given = list(classes)
+    for name in given:
+        whole = isinstance(name, Integral) and not isinstance(name, bool)
+        if not (whole or (isinstance(name, str) and name)):
+            raise ClassError(f"classes={given[:8]!r}: {name!r} is no name; expected texts.")
+    return tuple(map(str, given))
 
 
 def check_untouched(backbone: Backbone, given: Mapping[str, object]) -> None:

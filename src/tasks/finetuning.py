@@ -25,6 +25,7 @@ from .strategies import Schedule, Staged, Strategy, name_of
 from .training import (
     Fit,
     Training,
+    check_attached,
     check_trainer,
     fit_quietly,
     fit_with,
@@ -67,6 +68,7 @@ def finetune(
     callbacks: Sequence[pl.Callback],
 ) -> History:
     """Train a task as `Task.finetune` says, which has the meaning of the arguments."""
+    check_attached(logger, callbacks)
     if trainer is not None:
         check_trainer(trainer)
         given = {

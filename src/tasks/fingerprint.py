@@ -57,7 +57,7 @@ def fingerprint(
     described = describe_task(task)
     values: dict[str, Any] = {  # Any: JSON
         "task": described["task"],
-        "classes": task.spec.to_json(),
+        "classes": {n: v for n, v in task.spec.to_json().items() if n not in task.spec.COLUMNS},
         "backbone": described["backbone"]["config"],
         "input": described["backbone"]["input"],
         # Training takes a calibration back, so it decides nothing.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -10,24 +11,25 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
-from torch import Tensor, nn
+from torch import nn
 
 from ..backbones import Backbone, create
 from ..backbones.text_tower import text_tower
 from ..data import Data, ImageData, samples_from
 from ..data.arrays import split_stack
 from ..data.augment import views
-from ..data.inputs import labelled_from
+from ..data.inputs import Inputs, labelled_from
 from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE
 from ..data.samples import Samples
-from ..data.sources import OnError
-from ..errors import InvalidValueError, NoDataError
-from ..specs import Batch, ImageDataSpec, ImageSpec
-from .classifier import Classifier, check_classes, check_untouched
+from ..errors import InvalidValueError, NoDataError, check_switch
+from ..specs import Batch, DataSpec, ImageDataSpec, ImageSpec
+from .classifier import check_classes, check_untouched
+from .normalise import Normalise
 from .pictures import predicted_pictures, training_pictures
 from .results import Embeddings, Evaluation, History, Predictions
 from .semi_supervised import SemiSupervised, SemiSupervisedRun, resolve_method
+from .sourced_images import DEFAULT_BACKBONE, SourcedImages
 from .strategies import Strategy, resolve
 from .training import Training
 from .zero_shot import Prompts, describe_classes, head_of_texts
@@ -35,39 +37,8 @@ from .zero_shot import Prompts, describe_classes, head_of_texts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DEFAULT_BACKBONE = "convnext_nano.in12k_ft_in1k"
-"""15.6 M parameters. Chosen by timm's published ImageNet table (results-imagenet.csv: 82.3 % top-1,
-against 71.5 % of resnet18.a1_in1k and 80.4 % of resnet50.a1_in1k with more parameters), not by a
-measurement of ours."""
 
-
-class Normalise(nn.Module):
-    """Scale pixels to [0, 1] and normalise them, on the device: (B, C, H, W) to the same.
-
-    Args:
-        spec: Whose mean and standard deviation are used.
-        channels_last: Whether the backbone computes in that memory format.
-    """
-
-    def __init__(self, spec: ImageSpec, *, channels_last: bool) -> None:
-        super().__init__()
-        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-        self.register_buffer("mean", mean.view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", std.view(-1, 1, 1), persistent=False)
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-
-    mean: Tensor
-    std: Tensor
-
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Turn uint8 pixels, or floats in [0, 1], into what the backbone was trained on."""
-        scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        floats = images.to(torch.float32, memory_format=self._format, copy=True)
-        # In place, and as one multiplication and one subtraction: a batch is large.
-        return (floats.mul_(1 / (scale * self.std)).sub_(self.mean / self.std),)
-
-
-class ImageClassifier(Classifier):
+class ImageClassifier(SourcedImages):
     """Put one of several labels on a picture, or any number of them.
 
     Args:
@@ -107,6 +78,7 @@ class ImageClassifier(Classifier):
         dropout: float = 0.0,
     ) -> None:
         names = check_classes(classes)
+        check_switch("multi_label", multi_label)
         wanted = ImageDataSpec(
             classes=names, in_chans=3 if in_chans is None else in_chans, size=size
         )
@@ -138,219 +110,7 @@ class ImageClassifier(Classifier):
             dropout=dropout,
         )
 
-    # Sources.
-
-    @classmethod
-    def from_folders(
-        cls,
-        train: str | Path,
-        *,
-        val: str | Path | None = None,
-        test: str | Path | None = None,
-        group: Callable[[str], str] | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from a folder with one subfolder of pictures per class.
-
-        See `ImageData.from_folders` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_folders(
-            train, val=val, test=test, group=group, split=split, seed=seed, on_error=on_error
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_files(
-        cls,
-        paths: Sequence[str | Path],
-        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
-        *,
-        val: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
-        test: tuple[Sequence[str | Path], Sequence[Any]] | None = None,
-        group: Sequence[Any] | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from paths and their labels.
-
-        See `ImageData.from_files` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_files(
-            paths,
-            labels,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_csv(
-        cls,
-        path: str | Path,
-        *,
-        image: str,
-        label: LabelColumns,
-        label_delimiter: str | None = None,
-        root: str | Path | None = None,
-        val: str | Path | None = None,
-        test: str | Path | None = None,
-        group: str | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from a CSV table of paths and labels, or of columns of 0 and 1.
-
-        See `ImageData.from_csv` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_csv(
-            path,
-            image=image,
-            label=label,
-            label_delimiter=label_delimiter,
-            root=root,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_data_frame(
-        cls,
-        frame: Any,  # Any: a DataFrame of pandas or polars
-        *,
-        image: str,
-        label: LabelColumns,
-        label_delimiter: str | None = None,
-        root: str | Path | None = None,
-        val: Any = None,
-        test: Any = None,
-        group: str | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from a data frame of paths and labels, pandas or polars.
-
-        See `ImageData.from_data_frame` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_data_frame(
-            frame,
-            image=image,
-            label=label,
-            label_delimiter=label_delimiter,
-            root=root,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_arrays(
-        cls,
-        images: Any,  # Any: an array, a tensor, or a list of arrays or PIL images
-        labels: Sequence[Any],  # Any: checked to be str or int, or lists of them
-        *,
-        val: tuple[Any, Sequence[Any]] | None = None,
-        test: tuple[Any, Sequence[Any]] | None = None,
-        group: Sequence[Any] | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from arrays, tensors or PIL images and their labels.
-
-        See `ImageData.from_arrays` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_arrays(
-            images,
-            labels,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_dataset(
-        cls,
-        train: Any,  # Any: a torch Dataset, one of Hugging Face, or a Stream
-        *,
-        image: str = "image",
-        label: str = "label",
-        classes: Sequence[str] | None = None,
-        val: Any = None,
-        test: Any = None,
-        group: str | None = None,
-        split: float = 0.2,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a task from a torch or Hugging Face dataset, or from a stream.
-
-        See `ImageData.from_dataset` for the source and `ImageClassifier` for the net.
-        """
-        data = ImageData.from_dataset(
-            train,
-            image=image,
-            label=label,
-            classes=classes,
-            val=val,
-            test=test,
-            group=group,
-            split=split,
-            seed=seed,
-            on_error=on_error,
-        )
-        return cls._on(data, backbone, pretrained, weights, in_chans, size)
+    # How it is made.
 
     @classmethod
     def zero_shot(
@@ -416,13 +176,43 @@ class ImageClassifier(Classifier):
             size=size,
         )
         task.data = data
+        task._learn_columns(data.spec)
         return task
+
+    @classmethod
+    def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
+        """Build the task that was saved with these settings."""
+        task = super().from_settings(backbone, spec, settings)
+        task._learn_columns(spec)
+        return task
+
+    def setup(self, stage: str) -> None:
+        """Remember what the columns are called that are trained on."""
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, Data):
+            self._learn_columns(data.spec)
+
+    def _learn_columns(self, spec: DataSpec) -> None:
+        if isinstance(spec, ImageDataSpec):
+            self.spec = replace(
+                self._images,
+                image=spec.image,
+                label=spec.label,
+                label_delimiter=spec.label_delimiter,
+            )
+
+    @property
+    def _images(self) -> ImageDataSpec:
+        if not isinstance(self.spec, ImageDataSpec):
+            raise InvalidValueError(f"Expected what pictures tell, got {self.spec}.")
+        return self.spec
 
     def check_data(self, data: Data) -> None:
         """Refuse data of other classes, or arrays of another number of channels."""
         super().check_data(data)
         has = data.spec.in_chans if isinstance(data.spec, ImageDataSpec) else 3
-        wants = self.spec.in_chans if isinstance(self.spec, ImageDataSpec) else 3
+        wants = self._images.in_chans
         if has not in (3, wants):  # files have 3, and are read as the net wants them
             raise InvalidValueError(
                 f"The arrays have {has} channels and the net takes {wants}. Build the task with "
@@ -564,7 +354,7 @@ class ImageClassifier(Classifier):
         Args:
             inputs: A path, URL, PIL image, array, tensor or bytes; a list of these; a folder; a
                 data frame with a column of paths.
-            image: The column of a data frame.
+            image: The column of a data frame; None for the one trained on, or to find it.
             batch_size: Pictures computed at a time.
             abstain: Give no label where the most probable class is less probable than this. Not
                 where pictures have any number of labels, like ``coverage``.
@@ -583,8 +373,11 @@ class ImageClassifier(Classifier):
             NoDataError: There are no inputs.
             InvalidValueError: Sets are asked for and the task is not calibrated; or with tta.
         """
-        given = samples_from(inputs, image=image)
+        given = self._given(inputs, image)
         return self._predict(given, batch_size, abstain=abstain, coverage=coverage, tta=tta)
+
+    def _given(self, inputs: Any, image: str | None) -> Inputs:  # Any: as in predict
+        return samples_from(inputs, image=image, usual=self._images.image)
 
     def _views(self) -> Callable[[Batch], list[Batch]]:
         return lambda batch: [{**batch, "image": images} for images in views(batch["image"])]
@@ -606,7 +399,7 @@ class ImageClassifier(Classifier):
         Raises:
             UnreadableError: An input cannot be read.
         """
-        return self._embed(samples_from(inputs, image=image), batch_size)
+        return self._embed(self._given(inputs, image), batch_size)
 
     def neighbors(
         self,
@@ -637,7 +430,7 @@ class ImageClassifier(Classifier):
             NoDataError: There is no training part to search.
             InvalidValueError: There are fewer training pictures than k.
         """
-        return self._neighbors(samples_from(inputs, image=image), k, data, batch_size)
+        return self._neighbors(self._given(inputs, image), k, data, batch_size)
 
     def evaluate(
         self,
@@ -651,12 +444,15 @@ class ImageClassifier(Classifier):
         """Score labelled pictures that were not trained on.
 
         Args:
-            data: A folder with one subfolder per class; a CSV file or a data frame, with ``image``
-                and ``label``; or `ImageData`, of which the test part is scored, else the validation
-                part. None for the data this task was made from.
-            image: The column of paths of a table, relative to the CSV file or the working folder.
-            label: Its column of labels, or its columns of 0 and 1, one per class.
-            label_delimiter: What stands between the labels of one cell.
+            data: A folder with one subfolder per class; a CSV file or a data frame; or `ImageData`,
+                of which the test part is scored, else the validation part. None for the data this
+                task was made from.
+            image: The column of paths of a table, relative to the CSV file or the working folder;
+                None for the one trained on.
+            label: Its column of labels, or its columns of 0 and 1, one per class; None for those
+                trained on.
+            label_delimiter: What stands between the labels of one cell of the column that ``label``
+                names.
             batch_size: Pictures computed at a time.
 
         Returns:
@@ -665,12 +461,12 @@ class ImageClassifier(Classifier):
         Raises:
             NoDataError: There is nothing to score.
             ClassError: A label is none of the task's classes.
-            InvalidValueError: Columns are named without a table or the reverse; or the task gives
-                several labels, and a folder says one.
+            InvalidValueError: Columns are named without a table; or nobody knows those of one; or
+                the task gives several labels, and a folder says one.
         """
         if data is not None and not isinstance(data, Data):
             samples = labelled_from(
-                data, spec=self.spec, image=image, label=label, label_delimiter=label_delimiter
+                data, spec=self._images, image=image, label=label, label_delimiter=label_delimiter
             )
             return self._evaluate(samples, batch_size)
         if image is not None or label is not None or label_delimiter is not None:
@@ -715,7 +511,7 @@ class ImageClassifier(Classifier):
         """
         from ..plots import plot_pictures
 
-        return plot_pictures(*predicted_pictures(self, samples_from(inputs, image=image), n))
+        return plot_pictures(*predicted_pictures(self, self._given(inputs, image), n))
 
 
 def _samples_of(unlabelled: Any) -> Samples:  # Any: as in finetune

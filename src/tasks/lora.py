@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -117,6 +118,12 @@ def add_adapters(net: nn.Module, strategy: Lora) -> int:
             "strategy='lora' adapts linear layers, and this backbone has none. Take a transformer "
             "or a ConvNeXt, or another strategy."
         )
+    widest = max(_widths(net, names), default=0)
+    if strategy.rank > widest:
+        raise InvalidValueError(
+            f"rank={strategy.rank}: no layer of this backbone is larger than {widest} both ways, so"
+            " expected at most that; the adapters would be larger than what they adapt."
+        )
     config = peft.LoraConfig(
         r=strategy.rank, lora_alpha=strategy.scale * strategy.rank, target_modules=names
     )
@@ -133,6 +140,18 @@ def _adaptable(net: nn.Module) -> list[str]:
         name for name, module in named.items() if _is_linear(module) and not name.startswith(inside)
     ]
     return [*attention, *linear]
+
+
+def _widths(net: nn.Module, names: Sequence[str]) -> Iterator[int]:
+    """Answer with the shorter side of the matrix of every layer that takes an adapter."""
+    for name in names:
+        layer = net.get_submodule(name)
+        if isinstance(layer, nn.MultiheadAttention):
+            yield layer.embed_dim
+        elif isinstance(layer, nn.Conv2d):
+            yield min(layer.in_channels, layer.out_channels)
+        elif isinstance(layer, nn.Linear):
+            yield min(layer.in_features, layer.out_features)
 
 
 def merge_adapters(net: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ..data.samples import Samples
 from ..data.split import classes_of
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, check_count
 from .classification import compute_features, targets_of, to_evaluation, to_predictions
 from .evaluation import Evaluation
 from .results import Embeddings
@@ -57,9 +57,10 @@ class Bank:
         Raises:
             InvalidValueError: There are not that many inputs.
         """
-        if not 1 <= k <= len(self.ids):
+        check_count("k", k)
+        if k > len(self.ids):
             raise InvalidValueError(
-                f"k={k}: expected at least 1 and at most the {len(self.ids):,} training inputs."
+                f"k={k}: expected at most the {len(self.ids):,} training inputs."
             )
         queries = functional.normalize(features, dim=1)
         chunks = [

@@ -12,7 +12,7 @@ from ..data.inputs import Inputs
 from ..data.module import Data, EpochSampler
 from ..data.samples import Samples, Subset
 from ..data.stream_samples import StreamSamples
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, check_count
 from ..specs import ImageSpec
 from .multi_label_results import MultiLabelPredictions
 from .neighbors import labels_of
@@ -30,7 +30,7 @@ def training_pictures(task: ImageClassifier, data: Data, n: int) -> Shown:
 
     They are augmented as in an epoch that trains the backbone.
     """
-    _check_count(n)
+    check_count("n", n)
     if data.train is None:
         raise NoDataError("These data have no training part to show.")
     data.prepare(task.input_spec)
@@ -47,7 +47,7 @@ def training_pictures(task: ImageClassifier, data: Data, n: int) -> Shown:
 
 def predicted_pictures(task: ImageClassifier, given: Inputs, n: int) -> Shown:
     """Answer with the first n inputs, and what is predicted for them."""
-    _check_count(n)
+    check_count("n", n)
     few = Subset(given.samples, range(min(n, len(given.samples))))
     predictions = task._predict(replace(given, samples=few), len(few))
     if isinstance(predictions, MultiLabelPredictions):
@@ -82,8 +82,3 @@ def _as_people_see(task: ImageClassifier, images: torch.Tensor) -> Array:
 
 def _joined(labels: Sequence[str]) -> str:
     return ", ".join(labels) or "no label"
-
-
-def _check_count(n: int) -> None:
-    if n < 1:
-        raise InvalidValueError(f"n={n}: expected at least 1 picture.")

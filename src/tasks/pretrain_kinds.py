@@ -21,7 +21,8 @@ from ..data.unlabelled import UnlabelledImages
 from ..errors import InvalidValueError
 from ..specs import DataSpec, ImageDataSpec, ImageSpec, Kind, TextDataSpec
 from .classifier import Classifier, check_untouched
-from .image_classifier import ImageClassifier, Normalise
+from .image_classifier import ImageClassifier
+from .normalise import Normalise
 from .pretext import image_spec
 from .text_classifier import TextClassifier, Unchanged
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.frames import FrameKind, like
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, check_count
 from .evaluation import Array
 from .evaluation import Evaluation as Evaluation  # it is a result, too
 
@@ -136,10 +136,9 @@ class Predictions:
         Raises:
             InvalidValueError: There are not that many classes.
         """
-        if not 1 <= k <= len(self.classes):
-            raise InvalidValueError(
-                f"k={k}: expected at least 1 and at most the {len(self.classes)} classes."
-            )
+        check_count("k", k)
+        if k > len(self.classes):
+            raise InvalidValueError(f"k={k}: expected at most the {len(self.classes)} classes.")
         order = np.argsort(-self.probabilities, axis=1, kind="stable")
         columns: dict[str, list[Any]] = {"input": list(self.inputs)}
         for rank in range(k):

@@ -56,6 +56,8 @@ def open_run(
                 "resume=True without run=: there is no folder to go on from. Name it with run=."
             )
         return None
+    if not isinstance(run, str | Path):
+        raise InvalidValueError(f"run={run!r}: expected the path of a folder.")
     data.prepare(task.input_spec)
     made_with = fingerprint(task, data, asked=asked, trainer=trainer)
     is_first = trainer is None or trainer.is_global_zero

@@ -11,7 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ..errors import InvalidValueError, check_count, unknown_name
+from ..errors import (
+    InvalidValueError,
+    can_be_called,
+    check_count,
+    check_number,
+    unknown_name,
+)
 from .contrastive import Contrastive
 
 if TYPE_CHECKING:
@@ -94,8 +100,7 @@ class Lora:
 
     def __post_init__(self) -> None:
         check_count("rank", self.rank)
-        if not self.scale > 0:
-            raise InvalidValueError(f"scale={self.scale}: expected a positive number.")
+        check_number("scale", self.scale, "(0, inf)")
 
     def __call__(self, epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
         """Answer 0 in the first of several epochs, in which the head is solved, and then 1."""
@@ -113,8 +118,7 @@ class LayerDecay:
     decay: float = 0.75
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay <= 1:
-            raise InvalidValueError(f"decay={self.decay}: expected a number in (0, 1].")
+        check_number("decay", self.decay, "(0, 1]")
 
     def __call__(self, epoch: int, num_epochs: int, block: int, num_blocks: int) -> float:
         """Answer ``decay`` to the power of the distance from the head."""
@@ -150,6 +154,11 @@ def resolve(strategy: str | Strategy) -> Strategy:
             "function (epoch, num_epochs, block, num_blocks) -> multiplier."
         )
     if not isinstance(strategy, str):
+        if not can_be_called(strategy, 0, 1, 0, 1):
+            raise InvalidValueError(
+                f"strategy={strategy!r} cannot be called with (epoch, num_epochs, block, "
+                "num_blocks): expected a function of these four that answers with a multiplier."
+            )
         return strategy
     if strategy not in STRATEGIES:
         raise unknown_name("strategy", strategy, STRATEGIES)
@@ -182,10 +191,9 @@ class Schedule:
         """Answer with the multiplier of every block in one epoch."""
         count = self.num_blocks
         row = tuple(self.strategy(epoch, self.num_epochs, block, count) for block in range(count))
-        if any(value < 0 for value in row):
-            raise InvalidValueError(
-                f"The strategy {name_of(self.strategy)} answered {min(row)} in epoch {epoch}: "
-                "expected multipliers of at least 0."
+        for value in row:
+            check_number(
+                f"The strategy {name_of(self.strategy)} in epoch {epoch}", value, "[0, inf)"
             )
         return row
 

@@ -227,7 +227,7 @@ class Task(pl.LightningModule):
         strategy = resolve(strategy)
         usual = self.default_lr[0 if pretrained else 1]
         if isinstance(strategy, Lora):
-            usual *= 10  # adapters start at zero and are scaled; not tuned
+            usual *= 10  # adapters start at zero and are scaled; measured, see the page of results
         self.plan = Plan(
             strategy=strategy,
             lr=usual if lr is None or lr == "auto" else lr,

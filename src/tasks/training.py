@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -41,6 +42,8 @@ _KINDS: dict[str, tuple[type, str]] = {
     "patience": _WHOLE,
     "time_limit_seconds": _NUMBER,
 }
+
+_MOST_SECONDS = timedelta.max.total_seconds()
 
 _OPTIONAL = ("label_smoothing", "clip_norm", "ema", "patience", "time_limit_seconds")
 
@@ -106,6 +109,8 @@ class Training:
                 continue
             if isinstance(value, bool) or not isinstance(value, kind):
                 problems.append(f"{name}={value!r}: expected {words}")
+            elif not math.isfinite(getattr(self, name)):
+                problems.append(f"{name}={value!r}: expected a finite number")
         return problems
 
     def _problems_of_steps(self) -> list[str]:
@@ -129,7 +134,7 @@ class Training:
         if self.patience is not None and self.patience < 1:
             problems.append(f"patience={self.patience}: expected at least 1 epoch, or None")
         limit = self.time_limit_seconds
-        if limit is not None and not limit > 0:
+        if limit is not None and not 0 < limit <= _MOST_SECONDS:
             problems.append(f"time_limit_seconds={limit}: expected a positive number, or None")
         return problems
 
@@ -327,6 +332,24 @@ def fit_with(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> Fit:
             trainer.callbacks = before  # type: ignore[attr-defined]
 
     return fit
+
+
+def check_attached(logger: object, callbacks: Any) -> None:  # Any: whatever was given
+    """Refuse what cannot be added to a Trainer as a logger or as callbacks.
+
+    Raises:
+        InvalidValueError: It is something else.
+    """
+    if logger is not None and not isinstance(logger, Logger):
+        raise InvalidValueError(
+            f"logger={logger!r}: expected a logger of pytorch_lightning, such as "
+            "pytorch_lightning.loggers.CSVLogger('logs')."
+        )
+    several = isinstance(callbacks, Sequence)
+    if not several or not all(isinstance(each, pl.Callback) for each in callbacks):
+        raise InvalidValueError(
+            f"callbacks={callbacks!r}: expected a list of callbacks of pytorch_lightning."
+        )
 
 
 def check_trainer(trainer: object) -> None:

@@ -7,7 +7,8 @@ embeddings of which are averaged on the sphere.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,7 +83,8 @@ def _given(
 
 
 def _listed(what: str, sentences: str | Sequence[str]) -> list[str]:
-    found = [sentences] if isinstance(sentences, str) else list(sentences)
+    given: Any = sentences  # Any: whatever the user gave
+    found = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     if not found or not all(isinstance(each, str) and each.strip() for each in found):
         raise InvalidValueError(f"{what}={sentences!r}: expected one text or several, none blank.")
     return found

@@ -39,8 +39,14 @@ def test_a_mapping_weighs_classes_against_those_it_does_not_name() -> None:
     [
         ("wieghts", UnknownNameError, r"no balance 'wieghts'. Did you mean 'weights'"),
         ({"rara": 2.0}, UnknownNameError, r"no class 'rara'. Did you mean 'rare'"),
-        ({"rare": 0.0}, InvalidValueError, "weight 0.0: expected a positive number"),
-        ({"rare": float("inf")}, InvalidValueError, "expected a positive number"),
+        (
+            {"rare": 0.0},
+            InvalidValueError,
+            r"balance of 'rare'=0.0: expected a number in \(0, inf\)",
+        ),
+        ({"rare": float("inf")}, InvalidValueError, r"'rare'=inf: expected a number"),
+        ({"rare": "5"}, InvalidValueError, r"'rare'='5': expected a number"),
+        ({}, InvalidValueError, r"balance=\{\} names no class"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(balance, error: type[Exception], words: str) -> None:

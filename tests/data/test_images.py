@@ -15,6 +15,7 @@ from mealkit.errors import (
     ClassError,
     DataError,
     InvalidValueError,
+    MealkitError,
     NoDataError,
     UnknownNameError,
     UnreadableError,
@@ -367,6 +368,48 @@ class Pairs(Dataset):
         if self.form == "dict":
             return {"picture": image, "label": label, "who": f"p{index // 2}"}
         return image, label
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split": "x"}, r"split='x': expected a share, 0 for no validation, in \[0, 1\)"),
+        ({"split": 1}, "split=1: expected a share"),
+        ({"seed": "x"}, "seed='x': expected a whole number"),
+        ({"seed": None}, "seed=None: expected a whole number"),
+        ({"labels": None}, "labels=None: expected one label per input"),
+        ({"val": np.zeros((4, 8, 8, 3), dtype=np.uint8)}, "val= is ndarray: expected a pair"),
+        ({"test": ([], [], [])}, "test= is tuple of 3: expected a pair"),
+    ],
+)
+def test_arguments_of_sources_that_cannot_be_meant_are_refused(changes, words) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
+    given = {"labels": ["a", "b"] * 4, **changes}
+    with pytest.raises(MealkitError, match=words):
+        ImageData.from_arrays(images, **given)
+
+
+def test_sources_of_another_kind_are_refused() -> None:
+    wrong = [
+        (lambda: ImageData.from_folders(5), "Got 5: expected the path of a folder"),
+        (lambda: ImageData.from_folders(None), "training part is None"),
+        (lambda: ImageData.from_folders(".", group="g"), "group='g': expected a function"),
+        (lambda: ImageData.from_files(5, ["a"]), "expected a list of paths"),
+        (lambda: ImageData.from_csv(5, image="p", label="l"), "Got 5: expected the path of a tab"),
+        (lambda: ImageData.from_dataset(None), "training part is None"),
+        (lambda: ImageData.from_dataset([], image=5), "image=5: expected the name of a column"),
+    ]
+    frame = pandas.DataFrame({"p": ["a.png"], "l": ["x"]})
+    for label in (5, None, [1, 2]):
+        wrong.append(
+            (
+                lambda label=label: ImageData.from_data_frame(frame, image="p", label=label),
+                "expected one column",
+            )
+        )
+    for make, words in wrong:
+        with pytest.raises(MealkitError, match=words):
+            make()
 
 
 def test_torch_datasets_of_tuples_and_dicts():

@@ -128,6 +128,14 @@ def test_frames_find_their_column_of_paths(path):
     assert len(fetch(frame, image="file")[0].samples) == 2
 
 
+def test_the_column_trained_on_goes_before_a_search(path):
+    frame = pandas.DataFrame({"first": ["absent.jpg"], "second": [str(path)]})
+    assert samples_from(frame, usual="second").samples.ids == [str(path)]
+    assert samples_from(frame, image="first", usual="second").samples.ids == ["absent.jpg"]
+    only = frame[["second"]]
+    assert samples_from(only, usual="third").samples.ids == [str(path)]
+
+
 def test_frames_without_one_clear_column_list_theirs(path):
     with pytest.raises(DataError, match="'id', 'n' no column holds paths"):
         samples_from(pandas.DataFrame({"id": ["x"], "n": [1]}))
@@ -208,6 +216,11 @@ def test_labelled_tables_become_samples(photos, tmp_path):
     frame.to_csv(tmp_path / "test.csv", index=False)
     by_csv = labelled_from(tmp_path / "test.csv", spec=spec, image="path", label="kind")
     assert torch.equal(by_csv.targets, by_frame.targets)
+    known = ImageDataSpec(classes=spec.classes, image="path", label="kind")
+    for source in (frame, tmp_path / "test.csv"):
+        assert torch.equal(labelled_from(source, spec=known).targets, by_frame.targets)
+    renamed = frame.rename(columns={"path": "file"})
+    assert torch.equal(labelled_from(renamed, spec=known, image="file").targets, by_frame.targets)
     numbered = frame.assign(kind=range(12))
     spec = ImageDataSpec(classes=tuple(map(str, range(12))))
     assert labelled_from(numbered, spec=spec, image="path", label="kind").targets[3] == 3
@@ -217,6 +230,7 @@ def test_labelled_tables_become_samples(photos, tmp_path):
     ("source", "columns", "words"),
     [
         ("test.csv", {}, "Name the columns of the table with image= and label="),
+        ("test.csv", {"label_delimiter": "|"}, "label_delimiter= divides the texts of a column"),
         ("photos", {"image": "path", "label": "kind"}, "the source is no table"),
         (5, {}, "Got int; expected a folder"),
     ],

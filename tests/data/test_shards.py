@@ -1,6 +1,8 @@
 """Where streams come from."""
 
 import io
+import logging
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,34 @@ def test_a_tar_file_that_is_cut_off_is_named(tars: Path) -> None:
     file.write_bytes(file.read_bytes()[:2_000])
     with pytest.raises(UnreadableError, match=r"part-2\.tar cannot be read to its end"):
         read(TarShards([str(file)]))
+
+
+@pytest.mark.parametrize("num_bytes", [0, 100, 512, 600])  # header and pixels of the first file
+def test_a_tar_file_that_is_cut_off_in_its_first_picture_is_named(
+    tars: Path, num_bytes: int
+) -> None:
+    pytest.importorskip("webdataset", reason="needs mealkit[webdataset]")
+    file = tars / "part-2.tar"
+    file.write_bytes(file.read_bytes()[:num_bytes])
+    with pytest.raises(UnreadableError, match=r"part-2\.tar cannot be read to its end"):
+        read(TarShards([str(file)]))
+
+
+def test_a_tar_file_that_is_cut_off_behind_a_picture_is_told(
+    tars: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("webdataset", reason="needs mealkit[webdataset]")
+    file = tars / "part-2.tar"
+    with tarfile.open(file) as archive:
+        second = archive.getmembers()[3]  # the first picture has three files
+    pattern = [str(tars / "part-{0..3}.tar")]
+    with caplog.at_level(logging.WARNING, logger="mealkit"):
+        TarShards(pattern)
+        assert not caplog.text
+        file.write_bytes(file.read_bytes()[: second.offset])
+        assert len(read(TarShards(pattern))) == 16, "it reads like a whole one of one picture"
+    assert "1 of 4 tar files have no mark at their end" in caplog.text
+    assert "part-2.tar" in caplog.text
 
 
 def test_tar_files_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:

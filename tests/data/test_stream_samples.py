@@ -1,5 +1,6 @@
 """Pictures that are read from front to back."""
 
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,8 +167,18 @@ def test_a_wrong_label_further_back_stops_the_epoch_and_is_named() -> None:
 
 
 def test_a_missing_column_is_named_at_once() -> None:
-    with pytest.raises(DataError, match="have no 'image' but 'photo', 'label'"):
+    with pytest.raises(DataError, match=r"0 of the train part: .* no 'image' but 'photo', 'label'"):
         make(Stream(Items(["red"], column="photo"), length=1), classes=CLASSES)
+
+
+def test_a_tar_file_that_is_cut_off_between_picture_and_label_is_named(tars: Path) -> None:
+    pytest.importorskip("webdataset", reason="needs mealkit[webdataset]")
+    file = tars / "part-0.tar"
+    with tarfile.open(file) as archive:
+        label = archive.getmembers()[1]
+    file.write_bytes(file.read_bytes()[: label.offset])
+    with pytest.raises(DataError, match=r"part-0\.tar/000 of the train part: .*no 'cls' but"):
+        make(Stream(str(file), length=5), image="png", label="cls", classes=CLASSES)
 
 
 def test_what_cannot_be_read_leaves_the_batch_and_is_said() -> None:

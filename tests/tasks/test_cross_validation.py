@@ -111,9 +111,11 @@ def test_data_that_cannot_be_folded_say_why(
     make_task: Make, data: ImageData, photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = make_task()
-    for k in (1, 37):
-        with pytest.raises(InvalidValueError, match=f"k={k}: expected at least 2 folds, and at mo"):
+    for k, words in ((1, "at least 2"), (37, "at most the 36"), ("5", "a whole number")):
+        with pytest.raises(InvalidValueError, match=f"k={k!r}: expected {words}"):
             task.cross_validate(k=k)
+    with pytest.raises(InvalidValueError, match="data='photos': expected a data module"):
+        task.cross_validate("photos")
     by_class = ImageData.from_folders(photos / "train", group=lambda path: path[:3], split=0)
     with pytest.raises(InvalidValueError, match="at most the 0 different inputs or groups"):
         task.cross_validate(by_class, k=2)

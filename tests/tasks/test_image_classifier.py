@@ -199,6 +199,13 @@ def test_lightning_resumes_from_its_own_checkpoint(
         ({"training": {"patience": 2}}, r"expected mealkit.tasks.Training"),
         ({"trainer": "gpu"}, r"trainer= is a builtins.str: expected a pytorch_lightning.Trainer"),
         ({"data": "photos"}, "data='photos': expected a data module of mealkit"),
+        ({"strategy": lambda: 1.0}, "cannot be called with"),
+        ({"strategy": lambda *_: "all"}, "in epoch 0='all': expected a number"),
+        ({"strategy": lambda *_: float("nan")}, "in epoch 0=nan: expected a number"),
+        ({"callbacks": pl.Callback()}, "expected a list of callbacks"),
+        ({"callbacks": [5]}, r"callbacks=\[5\]: expected a list of callbacks"),
+        ({"logger": True}, "logger=True: expected a logger of pytorch_lightning"),
+        ({"run": 5}, "run=5: expected the path of a folder"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(make_task: Make, settings, words) -> None:
@@ -220,8 +227,72 @@ def test_training_lists_every_problem_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("knob", "value", "words"),
+    [
+        ("num_workers", -1, "num_workers=-1: expected at least 0"),
+        ("num_workers", "2", "num_workers='2': expected a whole number"),
+        ("batch_size", 1.5, "batch_size=1.5: expected a whole number"),
+        ("augment", lambda images: images, "cannot be called as augment"),
+        ("augment", "strong", "no augmentation 'strong'"),
+        ("mix", "mixcut", "no way to mix 'mixcut'|mixcut"),
+    ],
+)
+def test_knobs_of_data_that_cannot_be_meant_are_refused(
+    make_task: Make, knob, value, words
+) -> None:
+    task = make_task()
+    setattr(task.data, knob, value)
+    with pytest.raises(InvalidValueError, match=words):
+        task.finetune(epochs=1, strategy="full")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"abstain": "0.5"}, r"abstain='0.5': expected a probability in \(0, 1\]"),
+        ({"abstain": True}, "abstain=True: expected a probability"),
+        ({"coverage": "0.9"}, r"coverage='0.9': expected a share in \(0, 1\)"),
+        ({"coverage": 1.0}, "coverage=1.0: expected a share"),
+        ({"tta": "yes"}, "tta='yes': expected True or False"),
+        ({"tta": True, "coverage": 0.9}, "coverage= beside tta=True"),
+        ({"batch_size": 0}, "batch_size=0: expected at least 1"),
+    ],
+)
+def test_answers_that_cannot_be_meant_are_refused(make_task: Make, photos, asked, words) -> None:
+    task = make_task()
+    task.finetune(epochs=1)
+    task.calibrate()
+    with pytest.raises(InvalidValueError, match=words):
+        task.predict(photos / "test", **asked)
+
+
+@pytest.mark.parametrize(
+    ("built", "words"),
+    [
+        ({"multi_label": "yes"}, "multi_label='yes': expected True or False"),
+        ({"pretrained": "maybe"}, "pretrained='maybe': expected True or False"),
+        ({"in_chans": "3"}, "in_chans='3': expected a whole number"),
+        ({"size": 1.5}, "size=1.5: expected a number of pixels"),
+        ({"size": (32, 0)}, r"size=\(32, 0\): expected a number of pixels"),
+        ({"size": (1, 2, 3)}, "expected a number of pixels"),
+        ({"dropout": "x"}, r"dropout='x': expected a share in \[0, 1\)"),
+    ],
+)
+def test_tasks_that_cannot_be_meant_are_refused(built, words) -> None:
+    with pytest.raises(InvalidValueError, match=words):
+        ImageClassifier("mealkit_tiny", classes=["a", "b"], **built)
+
+
+@pytest.mark.parametrize(
     ("classes", "words"),
-    [(["a"], "at least two"), (["a", "a"], "got twice: a"), ("ab", "expected several names")],
+    [
+        (["a"], "at least two"),
+        (["a", "a"], "got twice: a"),
+        ("ab", "expected several names"),
+        (None, "classes=None: expected several names"),
+        (["a", None], "None is no name"),
+        (["", "b"], "'' is no name"),
+    ],
 )
 def test_classes_that_cannot_be_meant_are_refused(classes, words) -> None:
     with pytest.raises(ClassError, match=words):
@@ -517,8 +588,10 @@ def test_predictions_are_shown_with_their_pictures(tuned: ImageClassifier, photo
 
 def test_pictures_that_cannot_be_shown_say_why(tuned: ImageClassifier, photos: Path) -> None:
     for show in (tuned.show_batch, lambda n: tuned.show_predictions(photos / "test", n=n)):
-        with pytest.raises(InvalidValueError, match="n=0: expected at least 1 picture"):
+        with pytest.raises(InvalidValueError, match="n=0: expected at least 1"):
             show(0)
+        with pytest.raises(InvalidValueError, match="n='3': expected a whole number"):
+            show("3")
     tuned.data = None
     with pytest.raises(NoDataError, match="Say what to look at: data="):
         tuned.show_batch()

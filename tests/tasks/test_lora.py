@@ -194,7 +194,13 @@ def test_a_missing_peft_says_what_to_install(data, monkeypatch) -> None:
         make(data).finetune(epochs=1, strategy="lora")
 
 
-@pytest.mark.parametrize("values", [{"rank": 0}, {"scale": 0.0}])
+def test_a_rank_above_that_of_every_layer_is_refused(make_task) -> None:
+    task = make_task()
+    with pytest.raises(InvalidValueError, match=r"rank=13: no layer .* larger than 12 both ways"):
+        task.finetune(epochs=2, strategy=Lora(rank=13))
+
+
+@pytest.mark.parametrize("values", [{"rank": 0}, {"scale": 0.0}, {"scale": "2"}])
 def test_settings_that_cannot_be_meant_are_refused(values) -> None:
     with pytest.raises(InvalidValueError, match=f"{next(iter(values))}="):
         Lora(**values)

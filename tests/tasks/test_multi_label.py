@@ -454,6 +454,27 @@ def test_tables_are_scored_in_every_form(tuned: ImageClassifier, tables: Path) -
         tuned.evaluate(label=list(SHAPES))
 
 
+def test_columns_are_those_trained_on_unless_others_are_named(
+    tuned: ImageClassifier, tables: Path, tmp_path: Path
+) -> None:
+    expected = dict(tuned.evaluate().metrics)
+    for task in (tuned, mealkit.load(tuned.save(tmp_path / "saved"))):
+        assert dict(task.evaluate(tables / "test/labels.csv").metrics) == pytest.approx(expected)
+    cut = ImageClassifier.from_csv(
+        tables / "train/labels.csv",
+        image="file",
+        label="all",
+        label_delimiter="|",
+        backbone="mealkit_tiny",
+    )
+    assert (cut.spec.image, cut.spec.label, cut.spec.label_delimiter) == ("file", "all", "|")
+    assert len(cut.evaluate(tables / "test/labels.csv").ids) > 0
+    parts = make(cut.data)
+    assert parts.spec.image is None
+    parts.finetune(cut.data, epochs=1, strategy="freeze")
+    assert len(parts.evaluate(tables / "test/labels.csv").ids) > 0
+
+
 def test_neighbours_vote_for_each_of_their_labels(tuned: ImageClassifier) -> None:
     evaluation = tuned.knn(k=5)
     assert isinstance(evaluation, MultiLabelEvaluation)

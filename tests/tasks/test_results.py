@@ -86,10 +86,8 @@ def test_top_k_has_one_row_per_input(predictions: Predictions) -> None:
     assert frame.loc[1].isna().tolist() == [False, True, True, True, True]
     assert frame["probability_2"].tolist()[::2] == pytest.approx([0.3, 0.1])
     assert predictions.top_k(1).shape == (3, 3)
-    for k in (0, 3):
-        with pytest.raises(
-            InvalidValueError, match=f"k={k}: expected at least 1 and at most the 2"
-        ):
+    for k, words in ((0, "at least 1"), (3, "at most the 2"), ("2", "a whole number")):
+        with pytest.raises(InvalidValueError, match=f"k={k!r}: expected {words}"):
             predictions.top_k(k)
 
 

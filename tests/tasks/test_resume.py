@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -179,6 +180,18 @@ def test_a_finished_run_is_not_repeated(make_task: Make, tmp_path: Path) -> None
     assert again.backbone.pretrained
     assert answer == history
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_a_finished_run_on_a_table_is_not_repeated_by_the_same_task(
+    photos: Path, tmp_path: Path
+) -> None:
+    paths = sorted((photos / "train").glob("*/*"))
+    frame = pd.DataFrame({"path": map(str, paths), "kind": [path.parent.name for path in paths]})
+    data = ImageData.from_data_frame(frame, image="path", label="kind")
+    task = ImageClassifier("mealkit_tiny", classes=data.classes)
+    history = task.finetune(data, epochs=1, run=tmp_path / "run", resume=True)
+    assert task.spec.label == "kind", "it has learnt what the columns are called"
+    assert task.finetune(data, epochs=1, run=tmp_path / "run", resume=True) == history
 
 
 @pytest.mark.usefixtures("often")

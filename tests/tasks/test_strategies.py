@@ -63,7 +63,9 @@ def test_unknown_strategy_names_the_nearest() -> None:
 
 
 def test_negative_multiplier_is_refused() -> None:
-    with pytest.raises(InvalidValueError, match=r"answered -1\.0 in epoch 0"):
+    with pytest.raises(
+        InvalidValueError, match=r"in epoch 0=-1\.0: expected a number in \[0, inf\)"
+    ):
         Schedule(lambda epoch, num_epochs, block, num_blocks: -1.0, 2, 1).row(0)
 
 

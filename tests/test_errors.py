@@ -1,0 +1,50 @@
+"""What refuses arguments, and what it says."""
+
+import pytest
+import torch
+
+from mealkit.errors import InvalidValueError, can_be_called, check_count, check_number, check_switch
+
+
+@pytest.mark.parametrize(("value", "within"), [(0, "[0, 1)"), (1.0, "(0, 1]"), (0.5, "(0, inf)")])
+def test_numbers_inside_an_interval_pass(value: float, within: str) -> None:
+    check_number("share", value, within)
+
+
+@pytest.mark.parametrize(
+    ("value", "within"),
+    [
+        (0, "(0, 1]"),
+        (1, "[0, 1)"),
+        (float("nan"), "[0, 1]"),
+        (float("inf"), "(0, inf)"),
+        (True, "[0, 1]"),
+        ("0.5", "[0, 1]"),
+        (None, "[0, 1]"),
+    ],
+)
+def test_others_are_refused_with_the_interval(value: object, within: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        check_number("share", value, within, what="a share")
+    assert str(caught.value) == f"share={value!r}: expected a share in {within}."
+
+
+def test_counts_are_whole_numbers() -> None:
+    check_count("k", torch.iinfo(torch.int8).max)
+    for value, words in ((1.0, "a whole number"), ("1", "a whole number"), (0, "at least 1")):
+        with pytest.raises(InvalidValueError, match=f"k={value!r}: expected {words}"):
+            check_count("k", value)
+
+
+def test_switches_are_true_or_false() -> None:
+    check_switch("tta", False)
+    for value in (1, "yes", None):
+        with pytest.raises(InvalidValueError, match=f"tta={value!r}: expected True or False"):
+            check_switch("tta", value)
+
+
+def test_functions_are_asked_what_they_take() -> None:
+    assert can_be_called(lambda images, *, seed: images, None, seed=0)
+    assert not can_be_called(lambda images: images, None, seed=0)
+    assert not can_be_called(lambda: None, 1)
+    assert can_be_called(max, 1, 2), "it has no signature"
