@@ -44,6 +44,7 @@ class MaskedLanguage(Objective):
     ) -> None:
         super().__init__()
         self._collator = _collator(spec, share)
+        self._share = share
         width = table.embedding_dim
         self.transform = nn.Sequential(
             nn.Linear(num_features, width), nn.GELU(), nn.LayerNorm(width)
@@ -63,15 +64,16 @@ class MaskedLanguage(Objective):
         Raises:
             NoDataError: Less than one token would be hidden in a pass over all of them.
         """
-        least = math.ceil(1 / self._collator.mlm_probability)
+        least = math.ceil(1 / self._share)
         count = 0
-        for rows in torch.arange(len(samples)).split(batch_size):
-            count += int((~self._marks(samples.__getitems__(rows.tolist()))).sum())
+        for start in range(0, len(samples), batch_size):
+            rows = range(start, min(start + batch_size, len(samples)))
+            count += int((~self._marks(samples.__getitems__(rows))).sum())
             if count >= least:
                 return
         raise NoDataError(
             f"There are {count} words or pieces of words in all texts, of which "
-            f"{self._collator.mlm_probability:.0%} would be hidden and guessed: not one. Give at "
+            f"{self._share:.0%} would be hidden and guessed: not one. Give at "
             f"least {least}, and for a backbone to learn of them many thousands."
         )
 

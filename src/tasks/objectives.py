@@ -223,7 +223,8 @@ def _features_by_length(task: Task, batch: Batch) -> Tensor:
     lengths = mask.sum(1)
     order = lengths.argsort(stable=True)
     pieces = []
-    for rows in order.split(_ROWS_OF_LIKE_LENGTH):
+    for first in range(0, len(order), _ROWS_OF_LIKE_LENGTH):
+        rows = order[first : first + _ROWS_OF_LIKE_LENGTH]
         width = int(lengths[rows].max())
         pieces.append(task.features({n: batch[n][rows, :width] for n in task.backbone.inputs}))
     return torch.cat(pieces)[order.argsort()]
