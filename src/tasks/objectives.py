@@ -164,8 +164,11 @@ class Supervised(Objective):
             weights=weights,
             num_views=num_views,
             seed=seed,
+            penalty=task.plan.penalty,
         )
         task.set_head(probe.weight, probe.bias)
+        if probe.accuracy is None:
+            return f"penalty {probe.penalty:g}, chosen ahead of the stage before"
         return f"cross-validated accuracy {probe.accuracy:.3f} with penalty {probe.penalty:g}"
 
 

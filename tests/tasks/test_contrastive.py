@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -153,9 +154,6 @@ def test_single_rows_make_no_pairs() -> None:
         Contrastive(num_steps=0)
     with pytest.raises(InvalidValueError, match="temperature=0: expected a positive number"):
         Contrastive(temperature=0)
-    for share in (0, 1.5):
-        with pytest.raises(InvalidValueError, match=rf"share={share}: expected a share"):
-            Contrastive(share=share)
 
 
 @pytest.fixture
@@ -176,7 +174,7 @@ def gap(task: TextClassifier, data: TextData) -> float:
 def test_texts_of_a_class_move_together_and_the_head_is_solved(data: TextData) -> None:
     task = TextClassifier(NET, classes=data.classes)
     before, weights = gap(task, data), copy.deepcopy(task.backbone.state_dict())
-    history = task.finetune(data, epochs=1, strategy=Contrastive(num_steps=20, lr=5e-4, share=1.0))
+    history = task.finetune(data, epochs=1, strategy=Contrastive(num_steps=20, lr=5e-4))
     assert gap(task, data) > before + 0.2
     moved = [n for n, v in task.backbone.state_dict().items() if not torch.equal(v, weights[n])]
     assert moved
@@ -185,16 +183,20 @@ def test_texts_of_a_class_move_together_and_the_head_is_solved(data: TextData) -
     assert task.plan.lr == task.default_lr[0]
 
 
-def test_weights_go_a_share_of_the_way(data: TextData) -> None:
-    start = TextClassifier(NET, classes=data.classes).backbone.state_dict()
-    ends = {}
-    for share in (1.0, 0.25):
-        task = TextClassifier(NET, classes=data.classes)
-        task.finetune(data, epochs=1, strategy=Contrastive(num_steps=3, lr=5e-4, share=share))
-        ends[share] = task.backbone.state_dict()
-    for name, value in start.items():
-        expected = value + 0.25 * (ends[1.0][name] - value)
-        assert torch.allclose(ends[0.25][name], expected, atol=1e-6), name
+def test_the_penalty_of_the_head_is_the_one_that_features_before_the_stage_ask_for(
+    data: TextData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="mealkit")
+    TextClassifier(NET, classes=data.classes).finetune(data, epochs=1, strategy="freeze")
+    (before,) = re.findall(r"with penalty ([\d.e-]+)", caplog.text)
+    caplog.clear()
+    task = TextClassifier(NET, classes=data.classes)
+    task.finetune(data, epochs=1, strategy=Contrastive(num_steps=3, lr=5e-4))
+    assert f"penalty {before}, chosen ahead of the stage" in caplog.text
+    caplog.clear()
+    task.reset_head()
+    task.finetune(data, epochs=1, strategy="freeze")
+    assert "cross-validated accuracy" in caplog.text, "the next run chooses again"
 
 
 class StopOnce(SupervisedContrast):
