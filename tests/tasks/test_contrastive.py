@@ -232,8 +232,12 @@ def test_a_stage_that_was_stopped_is_repeated_to_the_same_weights(
 
 
 def test_a_run_that_was_stopped_behind_the_stage_does_not_repeat_it(
-    data: TextData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: TextData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", logger="mealkit")
     strategy = Contrastive(num_steps=3, lr=5e-4)
     whole = TextClassifier(NET, classes=data.classes)
     whole.finetune(data, epochs=2, strategy=strategy)
@@ -242,7 +246,9 @@ def test_a_run_that_was_stopped_behind_the_stage_does_not_repeat_it(
         task.finetune(data, epochs=2, strategy=strategy, run=tmp_path / "run", callbacks=[Stop()])
     monkeypatch.setattr(contrastive, "SupervisedContrast", None)  # who makes one fails
     task = TextClassifier(NET, classes=data.classes)
+    caplog.clear()
     task.finetune(data, epochs=2, strategy=strategy, run=tmp_path / "run", resume=True)
+    assert "chosen ahead of the stage" in caplog.text, "the penalty is in the checkpoint"
     expected = whole.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in task.state_dict().items())
 
