@@ -43,7 +43,7 @@ class Contrastive:
         lr: Peak learning rate (5e-5 alone was tried with this loss).
         batch_size: Inputs in a batch, at most; fewer where there are not as many.
         num_each: Inputs of a class in a batch, at least; 2 leave room for the most classes.
-        temperature: Cosines are divided by it. 0.05 and 0.2 were as good as 0.1.
+        temperature: Cosines are divided by it. 0.05 and 0.2 were about as good as 0.1.
 
     Raises:
         InvalidValueError: A value that cannot be meant.

@@ -66,7 +66,7 @@ def make_optimizer(groups: list[dict[str, Any]]) -> AdamW:
     optimizer = AdamW(groups, fused=True)
     # It says that it unscales gradients, and Lightning then refuses to clip them. It only does so
     # where a scaler of fp16 hands it the scale, and that scaler believes the same attribute.
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    optimizer._step_supports_amp_scaling = False
     return optimizer
 
 
