@@ -1,8 +1,9 @@
 """Full fine-tuning of a sentence encoder on Banking77, against the transformers Trainer.
 
 A sub-sample: 16 texts of each of the 77 classes, three epochs in batches of 32; the 3,080 test
-texts are scored once. Three sides in turns: mealkit at its own defaults (precision, rate, schedule,
-order), mealkit with the precision and rate of the Trainer's defaults (fp32, 5e-5), and the Trainer.
+texts are scored once. Sides take turns: mealkit at its own defaults (precision, rate, schedule,
+order), and the Trainer at its own (fp32, 5e-5, random order); then both at the Trainer's rate, in
+fp32 and in bf16, and the Trainer with batches of like length, which it has as an option.
 A second table counts the padding of an epoch of all 10,003 training texts: mealkit's batches, those
 of a random order, and those of a token budget.
 
@@ -34,6 +35,9 @@ from mealkit import TextClassifier, TextData
 
 BATCH_SIZE = 32
 
+LR = 5e-5
+"""The rate of the Trainer where none is given."""
+
 
 def measure_training(folder: Path, options: argparse.Namespace) -> dict[str, list[Result]]:
     """Fine-tune with every side on every draw, in turns."""
@@ -41,16 +45,22 @@ def measure_training(folder: Path, options: argparse.Namespace) -> dict[str, lis
     test = read_tickets(options.shared, "test", quick=options.quick)
     sides: dict[str, tuple[str, Result]] = {
         "mealkit": ("mealkit_text", {"precision": options.precision, "lr": None}),
-        "mealkit, fp32, 5e-5": ("mealkit_text", {"precision": "32-true", "lr": 5e-5}),
+        "mealkit, fp32": ("mealkit_text", {"precision": "32-true", "lr": LR}),
+        "mealkit, bf16": ("mealkit_text", {"precision": "bf16-mixed", "lr": LR}),
     }
     if not options.no_peer and has_module(options.peer_python, "accelerate"):
-        sides["Trainer (fp32, 5e-5)"] = ("trainer_text", {"lr": None})
+        usual: Result = {"lr": LR, "bf16": False, "order": "random"}
+        sides |= {
+            "Trainer, fp32": ("trainer_text", usual),
+            "Trainer, fp32, like lengths": ("trainer_text", usual | {"order": "group_by_length"}),
+            "Trainer, bf16": ("trainer_text", usual | {"bf16": True}),
+        }
     runs: dict[str, list[Result]] = {side: [] for side in sides}
     for seed in options.seeds:
         drawn = draw(train, num_each=options.shots, seed=seed)
         for side, (script, own) in sides.items():
             settings = {
-                **settings_of(drawn, test, backbone=backbone_of(options), seed=seed),
+                **settings_of(drawn, test, options=options, seed=seed),
                 "strategy": "full",
                 "epochs": options.epochs,
                 "batch_size": BATCH_SIZE,

@@ -53,7 +53,7 @@ def measure_accuracy(folder: Path, options: argparse.Namespace) -> dict[str, lis
 def run_draw(folder: Path, options: argparse.Namespace, train, test, seed: int) -> Result:  # noqa: ANN001
     """Fine-tune on one draw, in a fresh process."""
     settings = {
-        **settings_of(train, test, backbone=backbone_of(options), seed=seed),
+        **settings_of(train, test, options=options, seed=seed),
         "strategy": "freeze",
         "epochs": 1,
         "lr": None,

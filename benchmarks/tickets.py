@@ -9,6 +9,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+MODEL = "models/all-MiniLM-L6-v2"
+"""The encoder, in the folder with the data."""
+
 
 class Tickets(NamedTuple):
     """Texts and their labels, one of each per row."""
@@ -57,11 +60,11 @@ def draw(tickets: Tickets, *, num_each: int, seed: int) -> Tickets:
 
 def backbone_of(options: argparse.Namespace) -> str:
     """Answer with the encoder that is measured."""
-    return "mealkit_tiny_text" if options.quick else str(options.shared / "models/all-MiniLM-L6-v2")
+    return "mealkit_tiny_text" if options.quick else str(options.shared / MODEL)
 
 
 def settings_of(
-    train: Tickets, test: Tickets, *, backbone: str, seed: int
+    train: Tickets, test: Tickets, *, options: argparse.Namespace, seed: int
 ) -> dict[str, Any]:  # Any: plain JSON values
     """Answer with what every side that trains on texts is told; each adds its own."""
     return {
@@ -69,8 +72,8 @@ def settings_of(
         "labels": train.labels,
         "test_texts": test.texts,
         "test_labels": test.labels,
-        "backbone": backbone,  # as mealkit's side calls it
-        "model": backbone,  # as the peers' sides do
+        "backbone": backbone_of(options),  # as mealkit's side calls it
+        "model": str(options.shared / MODEL),  # as the peers' sides do, which know no tiny net
         "split": 0,
         "seed": seed,
     }

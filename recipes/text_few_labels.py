@@ -1,4 +1,4 @@
-"""A handful of labels per class: compare a probe, pairs and plain fine-tuning on the same texts.
+"""A handful of labels per class: compare a probe, contrast and plain fine-tuning on the same texts.
 
     python recipes/text_few_labels.py --train tickets.csv --text message --label team
 

@@ -53,7 +53,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON valu
         strategy = Contrastive(**settings["contrastive"])
     counter = Counter()
     handle = task.backbone.register_forward_hook(counter)
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     history = task.finetune(
         epochs=settings["epochs"],
         strategy=strategy,
@@ -62,12 +62,13 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON valu
         precision=settings["precision"],
         training=Training(seed=settings["seed"]),
     )
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     handle.remove()
     started = time.perf_counter()
     accuracy = task.evaluate().metrics["accuracy"]
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "seconds_build": seconds_build,
         "seconds_evaluate": time.perf_counter() - started,
         "epoch_seconds": [row["seconds"] for row in history.rows],

@@ -2,8 +2,8 @@
 
 Tokens are made before, outside the clock, and padded to the longest text of each batch.
 
-Settings: texts, labels, test_texts, test_labels, model (folder), epochs, batch_size, lr, seed; None
-is the Trainer's own default.
+Settings: texts, labels, test_texts, test_labels, model (folder), epochs, batch_size, lr, seed, bf16
+(true or false) and order ("random" or "group_by_length"); None is the Trainer's own default.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -61,6 +62,9 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:  # Any: plain JSON valu
         "per_device_train_batch_size": settings["batch_size"],
         "learning_rate": settings["lr"],
         "seed": settings["seed"],
+        "bf16": settings["bf16"],
+        "train_sampling_strategy": settings["order"],
+        "use_cpu": not torch.cuda.is_available(),  # without it, bf16 is refused on a CPU
     }
     given = {name: value for name, value in chosen.items() if value is not None}
     train = tokens(settings["texts"], settings["labels"])

@@ -123,7 +123,7 @@ def finetune(
     if _only_head_trains(task, data, num_epochs):
         _say_unused(task, data, lr)
     fit_task(task, data, fit, num_epochs=num_epochs, batch_size=num_rows, checkpoint=checkpoint)
-    task.plan = replace(task.plan, stage_done=False)
+    task.plan = replace(task.plan, stage_done=False, penalty=None)
     task.conclude(data, num_rows)
     history = messenger.history()
     if begun is not None and (trainer is None or trainer.is_global_zero):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
-from ..errors import BackboneError
+from ..errors import BackboneError, NoDataError
 from ..specs import TextSpec
 from .objectives import Objective, Step
 
 if TYPE_CHECKING:
+    from ..data.text_samples import TextSamples
     from ..specs import Batch
     from .task import Task
 
@@ -42,6 +44,7 @@ class MaskedLanguage(Objective):
     ) -> None:
         super().__init__()
         self._collator = _collator(spec, share)
+        self._share = share
         width = table.embedding_dim
         self.transform = nn.Sequential(
             nn.Linear(num_features, width), nn.GELU(), nn.LayerNorm(width)
@@ -50,6 +53,29 @@ class MaskedLanguage(Objective):
         self.seen: Tensor | None = None
         """The mean state of each text in the last step, (rows, F)."""
         self._table = [table]  # in a list: it is the backbone's, and not to be counted twice
+
+    def check(self, samples: TextSamples, *, batch_size: int) -> None:
+        """Refuse texts of which nothing would be hidden: a net would learn nothing of them.
+
+        Args:
+            samples: Prepared.
+            batch_size: Texts looked at together, until there are enough.
+
+        Raises:
+            NoDataError: Less than one token would be hidden in a pass over all of them.
+        """
+        least = math.ceil(1 / self._share)
+        count = 0
+        for start in range(0, len(samples), batch_size):
+            rows = range(start, min(start + batch_size, len(samples)))
+            count += int((~self._marks(samples.__getitems__(rows))).sum())
+            if count >= least:
+                return
+        raise NoDataError(
+            f"There are {count} words or pieces of words in all texts, of which "
+            f"{self._share:.0%} would be hidden and guessed: not one. Give at "
+            f"least {least}, and for a backbone to learn of them many thousands."
+        )
 
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Hide tokens, guess them, and compare where something was hidden."""

@@ -1,7 +1,7 @@
 """Objectives: what a training step asks of a task.
 
 An objective owns its loss, the modules that exist only for it, and what follows a step. Supervised
-training is one; contrastive pairs, masked modelling or consistency on ``batch["unlabelled"]`` are
+training is one; contrast of classes, masked modelling or consistency on ``batch["unlabelled"]`` are
 others, each a class here and nothing anywhere else.
 """
 
@@ -164,34 +164,70 @@ class Supervised(Objective):
             weights=weights,
             num_views=num_views,
             seed=seed,
+            penalty=task.plan.penalty,
         )
         task.set_head(probe.weight, probe.bias)
+        if probe.accuracy is None:
+            return f"penalty {probe.penalty:g}, chosen ahead of the stage before"
         return f"cross-validated accuracy {probe.accuracy:.3f} with penalty {probe.penalty:g}"
 
 
-class PairCosines(Objective):
-    """Squared distance of the cosine of each pair from 1 (same class) or 0 (different classes).
+class SupervisedContrast(Objective):
+    """Tell inputs of a class from all others of the batch (Khosla et al. 2020, arXiv:2004.11362).
 
-    Pairs of either sort weigh the same, however many there are of them.
-    """
-
-    def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
-        """Compare all pairs of a batch; the head is not asked."""
-        features = task.features(batch)
-        with torch.autocast(features.device.type, enabled=False):
-            unit = functional.normalize(features.float(), dim=1)
-            return Step(pair_loss(unit @ unit.T, batch["target"]), None)
-
-
-def pair_loss(cosines: Tensor, targets: Tensor) -> Tensor:
-    """Answer with the mean over pairs of one class plus that over pairs of two, halved.
+    For each input, the cosines with all others are the logits of a softmax, whose target is shared
+    by those of its own class (their equation 2). The head is not asked.
 
     Args:
-        cosines: Of all inputs with all, (B, B).
+        temperature: Cosines are divided by it.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self._temperature = temperature
+
+    def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
+        """Compare all inputs of a batch with all others."""
+        features = _features_by_length(task, batch)
+        with torch.autocast(features.device.type, enabled=False):
+            unit = functional.normalize(features.float(), dim=1)
+            return Step(contrast_loss(unit @ unit.T / self._temperature, batch["target"]), None)
+
+
+def contrast_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Answer with the mean cross-entropy of finding the others of the own class; a scalar.
+
+    Rows without another of their class have nothing to find and do not count.
+
+    Args:
+        logits: Of all inputs with all, (B, B); the diagonal is not looked at.
         targets: Positions of their classes, (B,).
     """
-    pairs = torch.ones_like(cosines).triu(1).bool()
-    same = targets[:, None] == targets[None]
-    parts = [(1 - cosines[pairs & same]).square(), cosines[pairs & ~same].square()]
-    found = [part.mean() for part in parts if part.numel()]
-    return torch.stack(found).mean() if found else cosines.sum() * 0
+    itself = torch.eye(len(targets), dtype=torch.bool, device=targets.device)
+    same = (targets[:, None] == targets[None]) & ~itself
+    found = logits.masked_fill(itself, -torch.inf).log_softmax(1)
+    count = same.sum(1)
+    losses = -found.masked_fill(~same, 0.0).sum(1) / count.clamp_min(1)
+    return losses.sum() / (count > 0).sum().clamp_min(1)
+
+
+_ROWS_OF_LIKE_LENGTH = 16
+
+
+def _features_by_length(task: Task, batch: Batch) -> Tensor:
+    """Answer with the features of a batch, (B, F), on a CPU computed in pieces of like length.
+
+    What is drawn together for its classes is of any length, and padded to the longest text of 64
+    it would be two thirds padding. A GPU computes that faster than several small batches.
+    """
+    mask = batch.get("attention_mask")
+    if mask is None or mask.device.type != "cpu" or "piece_of" in batch:
+        return task.features(batch)
+    lengths = mask.sum(1)
+    order = lengths.argsort(stable=True)
+    pieces = []
+    for first in range(0, len(order), _ROWS_OF_LIKE_LENGTH):
+        rows = order[first : first + _ROWS_OF_LIKE_LENGTH]
+        width = int(lengths[rows].max())
+        pieces.append(task.features({n: batch[n][rows, :width] for n in task.backbone.inputs}))
+    return torch.cat(pieces)[order.argsort()]

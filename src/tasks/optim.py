@@ -53,8 +53,21 @@ def parameter_groups(
 
 
 def make_optimizer(groups: list[dict[str, Any]]) -> AdamW:
-    """Build AdamW over the groups."""
-    return AdamW(groups)
+    """Build AdamW over the groups; on a CPU the fused one.
+
+    A step over the 22.7 M parameters of MiniLM took 0.13 CPU seconds without it and 0.016 with it
+    (2026-11-25, one thread of an AMD EPYC), of 0.4 for all of a step of 32 short texts. On CUDA
+    torch chooses a fast way by itself.
+    """
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    on_cpu = all(one.device.type == "cpu" and one.is_floating_point() for one in parameters)
+    if not on_cpu:
+        return AdamW(groups)
+    optimizer = AdamW(groups, fused=True)
+    # It says that it unscales gradients, and Lightning then refuses to clip them. It only does so
+    # where a scaler of fp16 hands it the scale, and that scaler believes the same attribute.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
 
 
 def one_cycle(step: int, *, num_steps: int, warmup: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -57,11 +58,13 @@ class Phases(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:  # Any: plain values, for Lightning
         """Answer with what a resumed run cannot see from its weights."""
-        return {"solves": self.solves, "solved": self._solved}
+        penalty = self._task.plan.penalty
+        return {"solves": self.solves, "solved": self._solved, "penalty": penalty}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on as it was decided at the start."""
         self.solves, self._solved = state_dict["solves"], state_dict["solved"]
+        self._task.plan = replace(self._task.plan, penalty=state_dict["penalty"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what trains when, and freeze; also when a run is resumed."""

@@ -35,14 +35,14 @@ class Probe:
     Args:
         weight: (K, F), on the scale of the raw features.
         bias: (K,).
-        penalty: The L2 penalty that cross-validation chose.
-        accuracy: Its cross-validated accuracy, in [0, 1].
+        penalty: The L2 penalty that was given, or that cross-validation chose.
+        accuracy: Its cross-validated accuracy, in [0, 1]; None where it was given.
     """
 
     weight: Tensor
     bias: Tensor
     penalty: float
-    accuracy: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def fit_probe(
     num_views: int = 1,
     num_folds: int = 3,
     seed: int = 0,
+    penalty: float | None = None,
 ) -> Probe:
     """Solve the head of a frozen backbone.
 
@@ -84,11 +85,15 @@ def fit_probe(
             in all, and stay together in the cross-validation.
         num_folds: Parts of the cross-validation.
         seed: Decides the folds.
+        penalty: The L2 penalty; None to choose it by cross-validation.
     """
     mean, std = _scale(features, targets.device)
     weights = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights
     rows = _Rows(features, targets, weights, mean, std, num_classes)
-    penalty, accuracy, start = _choose(rows, num_views, num_folds, seed)
+    accuracy: float | None = None
+    start: Solution | None = None
+    if penalty is None:
+        penalty, accuracy, start = _choose(rows, num_views, num_folds, seed)
     weight, bias = _solve(rows, _all_alike(rows, penalty), start, max_iter=200)
     weight = weight / std
     return Probe(weight, bias - weight @ mean, penalty, accuracy)

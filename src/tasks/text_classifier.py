@@ -577,7 +577,7 @@ class TextClassifier(Classifier):
             One row per epoch, with the loss of the hidden words.
 
         Raises:
-            NoDataError: There are no texts.
+            NoDataError: There are no texts, or so few words that none would be hidden.
             BackboneError: The backbone cannot guess words: it is a decoder, or no net of words.
         """
         objective = MaskedLanguage(
@@ -586,6 +586,8 @@ class TextClassifier(Classifier):
         samples = samples_of_texts(texts, self._texts, text=text).samples
         if not isinstance(samples, TextSamples) or not samples.num_usable:
             raise NoDataError("Not one of the texts can be read: all are missing or empty.")
+        samples.prepare(self._text_spec)
+        objective.check(samples, batch_size=batch_size)
         if not self.head_is_fresh:
             _log.warning("The head had learnt other features than those of now: it is fresh again.")
             self.reset_head()

@@ -150,6 +150,7 @@ class Plan:
         finds_lr: Whether a range test decides the rate before the first step, and ``lr`` is only
             what is taken where it finds none.
         stage_done: Whether the stage that the strategy has ahead of a run has been trained.
+        penalty: Of a head that is solved; None for the one that cross-validation chooses.
     """
 
     strategy: Strategy
@@ -157,6 +158,7 @@ class Plan:
     training: Training
     finds_lr: bool = False
     stage_done: bool = False
+    penalty: float | None = None
 
     def __post_init__(self) -> None:
         number = isinstance(self.lr, Real) and not isinstance(self.lr, bool)

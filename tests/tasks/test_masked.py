@@ -87,6 +87,11 @@ def test_adapting_learns_the_words_of_a_field_and_leaves_the_head_alone(
 def test_what_cannot_be_adapted_is_refused(task: TextClassifier) -> None:
     with pytest.raises(NoDataError, match="no texts"):
         task.adapt([])
+    before = copy.deepcopy(task.backbone.state_dict())
+    for texts in (["door"], ["the door", "", "open"]):
+        with pytest.raises(NoDataError, match="words in all texts, of which 15% would be"):
+            task.adapt(texts)
+    assert all(torch.equal(value, before[n]) for n, value in task.backbone.state_dict().items())
     spec = task.input_spec
     maskless = spec.replace({"tokenizer": spec.tokenizer.replace("[MASK]", "[OTHER]")})
     with pytest.raises(BackboneError, match="no token for hidden words"):

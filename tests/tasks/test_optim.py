@@ -1,5 +1,6 @@
 """Groups and rates, by hand."""
 
+import copy
 import math
 
 import pytest
@@ -45,6 +46,22 @@ def test_what_the_library_excludes_has_no_weight_decay() -> None:
     decays = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
     assert excluded
     assert not excluded & decays
+
+
+def test_the_optimiser_steps_as_plain_adamw_does(task_like: nn.ModuleDict) -> None:
+    other = copy.deepcopy(task_like)
+    optimizer = make_optimizer(groups_of(task_like))
+    plain = torch.optim.AdamW(groups_of(other), fused=False)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        for one, same in zip(task_like.parameters(), other.parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            same.grad = one.grad.clone()
+        optimizer.step()
+        plain.step()
+    for one, same in zip(task_like.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(one, same, atol=1e-6)
 
 
 def test_one_cycle_rises_linearly_and_falls_along_a_cosine() -> None:
