@@ -138,9 +138,7 @@ def _check_there(source: str | Path, expected: str) -> None:
 def _folder_of_texts(folder: Path) -> TextSamples:
     names = sorted(walk(folder), key=natural)
     if not names:
-        raise NoDataError(
-            f"unlabelled={str(folder)!r} is an empty folder. Expected {_TEXTS}."
-        )
+        raise NoDataError(f"unlabelled={str(folder)!r} is an empty folder. Expected {_TEXTS}.")
     paths = [str(folder / name) for name in names]
     return TextSamples([read_text(path) for path in paths], ids=paths)
 

@@ -15,7 +15,8 @@ from mealkit import ImageClassifier, Training
 from mealkit.errors import InvalidValueError, NoDataError, RunError, UnknownNameError
 from mealkit.tasks import FixMatch, FreeMatch, MeanTeacher
 from mealkit.tasks.objectives import Supervised
-from mealkit.tasks.semi_supervised import METHODS, Guard, highest_probability
+from mealkit.tasks.semi_supervised import METHODS, highest_probability
+from mealkit.tasks.semi_supervised_run import Guard
 
 Make = Callable[..., ImageClassifier]
 
@@ -184,7 +185,7 @@ def test_the_guard_puts_labels_alone_back_where_they_are_better(
             self._accuracy = accuracy
             kept.update({name: value.clone() for name, value in self._weights.items()})
 
-    monkeypatch.setattr("mealkit.tasks.semi_supervised.Guard", Scored)
+    monkeypatch.setattr("mealkit.tasks.semi_supervised_run.Guard", Scored)
     task = make_task(pretrained=False)
     with caplog.at_level(logging.INFO, "mealkit"):
         history = task.finetune(unlabelled=pictures, method="fixmatch", epochs=1, batch_size=6)
