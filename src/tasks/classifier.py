@@ -30,6 +30,7 @@ from .classification import (
     predict_classes,
 )
 from .cross_validation import CrossValidation, fresh_copy, make_folds
+from .finetuning import NUM_EPOCHS
 from .multi_label import MultiLabel, multi_label_metrics
 from .neighbors import BankCache, evaluate_by_neighbors, neighbor_columns
 from .objectives import Supervised
@@ -243,7 +244,7 @@ class Classifier(Task):
                 labelled,
                 *self._pair(labelled, unlabelled),
                 method=objective,
-                epochs=5 if epochs is None else epochs,
+                epochs=NUM_EPOCHS if epochs is None else epochs,
                 strategy=full if strategy is None else resolve(strategy),
                 batch_size=batch_size if isinstance(batch_size, int) else None,
                 training=training,
