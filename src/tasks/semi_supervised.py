@@ -113,8 +113,11 @@ class SemiSupervised(Supervised):
 class FixMatch(SemiSupervised):
     """Train the strong view on the label of the weak one, where that is sure enough.
 
-    Sohn et al. 2020 (arXiv:2001.07685). Threshold, ratio and weight are the paper's. With label
-    smoothing no class can reach 1; the threshold is a share of what it can reach.
+    Sohn et al. 2020 (arXiv:2001.07685). Ratio and weight are the paper's. Its threshold of 0.95 is
+    for a million steps; in runs of 90 and 150 on digits, no more than a third of the inputs ever
+    reached it. Ours is 0.7, which beat 0.8 on average over six draws of digits that the page of
+    results does not have. With label smoothing no class can reach 1; the threshold is a share of
+    what it can reach.
 
     Args:
         threshold: Least probability of a pseudo-label.
@@ -130,7 +133,7 @@ class FixMatch(SemiSupervised):
     name = "fixmatch"
 
     def __init__(
-        self, *, threshold: float = 0.95, ratio: int = 7, weight: float = 1.0, ema: float = 0.99
+        self, *, threshold: float = 0.7, ratio: int = 7, weight: float = 1.0, ema: float = 0.99
     ) -> None:
         super().__init__(ratio=ratio, weight=weight, ema=ema)
         _check_share("threshold", threshold)
