@@ -86,7 +86,7 @@ def test_a_stream_is_refused(photos: Path):
         def __iter__(self):
             yield from [(pixels, "a"), (pixels, "b")] * 3
 
-    data = ImageData.from_dataset(Stream(Endless(), length=6), classes=["a", "b"])
+    data = ImageData.from_dataset(Stream(Endless(), length=6), classes=["a", "b"], split=0)
     with pytest.raises(InvalidValueError, match="unlabelled= is a stream"):
         unlabelled_pictures(data)
 
