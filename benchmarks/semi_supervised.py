@@ -95,7 +95,7 @@ def main(options: argparse.Namespace) -> None:
     size = {"epochs": options.epochs, "num_unlabelled": 10_000}
     if options.quick:
         size = {"epochs": 1, "num_unlabelled": 300}
-    sides = (ALONE, *METHODS)
+    sides = (ALONE, *options.methods)
     runs: dict[str, dict[str, list[Result]]] = {
         str(count): {side: [] for side in sides} for count in options.num_labels
     }
@@ -127,4 +127,5 @@ if __name__ == "__main__":
     parser.set_defaults(seeds=[0, 1, 2, 3, 4])
     parser.add_argument("--num-labels", type=int, nargs="+", default=[20, 40])
     parser.add_argument("--epochs", type=int, default=15, help="passes over the unlabelled part")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     main(read_options(parser))

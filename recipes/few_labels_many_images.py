@@ -19,7 +19,7 @@ def main(
     unlabelled: str,
     test: str,
     backbone: str = "resnet18",
-    method: str = "freematch",
+    method: str = "mean_teacher",
     epochs: int = 10,
     augment: str | None = None,
 ) -> dict[str, float]:
@@ -48,7 +48,9 @@ if __name__ == "__main__":
     parser.add_argument("--unlabelled", help="folder of pictures, to any depth")
     parser.add_argument("--test", help="folder like --train, to score")
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--method", default="freematch", help="fixmatch, freematch or mean_teacher")
+    parser.add_argument(
+        "--method", default="mean_teacher", help="fixmatch, freematch or mean_teacher"
+    )
     parser.add_argument("--epochs", type=int, default=10, help="passes over the unlabelled part")
     parser.add_argument("--quick", action="store_true", help="try it on digits, offline")
     options = vars(parser.parse_args())

@@ -275,3 +275,16 @@ def test_semi_supervised_scores_every_method_on_the_same_draw(tmp_path: Path) ->
     assert results["summary"]["20"]["freematch"]["gain"] == pytest.approx(other - alone)
     assert sides["mean_teacher"][0]["unlabelled/mask_rate"] == 1
     assert "Digits, test accuracy" in report
+
+
+@pytest.mark.slow
+def test_semi_supervised_texts_score_every_method_on_the_same_draw(tmp_path: Path) -> None:
+    results, report = run_quickly("semi_supervised_text.py", tmp_path, "--epochs", "1")
+    sides = {"frozen", "labels alone", "fixmatch", "freematch", "mean_teacher"}
+    assert set(results["runs"]) == sides
+    (alone,) = results["runs"]["labels alone"]
+    for side, (result,) in results["runs"].items():
+        gain = result["accuracy"] - alone["accuracy"]
+        assert results["summary"][side]["gain"] == pytest.approx(gain)
+        assert f"| {side} |" in report
+    assert results["runs"]["mean_teacher"][0]["unlabelled/mask_rate"] == 1

@@ -125,6 +125,14 @@ class TextSamples:
         self._tokens = tokenise(self._texts, usable, input_spec)
         self._spec = input_spec
 
+    def contents(self) -> list[tuple[str, str | None]]:
+        """Answer with what tells each text from others, and why it cannot be used (or None)."""
+        return [examine_text(text) for text in self._texts]
+
+    def same(self, row: int, other: TextSamples, other_row: int) -> bool:
+        """Whether two texts are the same to the last letter."""
+        return bool(self._texts[row] == other._texts[other_row])
+
     def identity(self) -> str:
         """Answer with a digest of all texts."""
         return digest_of(repr(text) for text in self._texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +73,18 @@ def make_tokenizer(spec: TextSpec, *, strategy: str = "longest_first") -> Tokeni
     tokenizer.enable_truncation(spec.max_length, stride=stride, strategy=strategy)
     tokenizer.no_padding()
     return tokenizer
+
+
+def special_tokens(spec: TextSpec) -> dict[str, int]:
+    """Answer with the tokens of a tokenizer that stand for no part of a text, and their ids."""
+    added = json.loads(spec.tokenizer).get("added_tokens") or []
+    return {token["content"]: token["id"] for token in added if token["special"]}
+
+
+def mask_token(spec: TextSpec) -> tuple[str, int] | None:
+    """Answer with the token that hides others, and its id; None where there is none."""
+    found = (item for item in special_tokens(spec).items() if "mask" in item[0].lower())
+    return next(found, None)
 
 
 class _WindowsOfPairs:

@@ -50,6 +50,10 @@ class TextData(Data):
     """Most tokens in a training batch, padding included; ``batch_size`` then is the most texts.
     None for batches of ``batch_size`` texts."""
 
+    hidden_share: float = 0.15
+    """Share of the tokens of an unlabelled text that its strong view hides, where `finetune` has
+    ``unlabelled=``. That of masked language models (Devlin et al. 2018, arXiv:1810.04805)."""
+
     _names: ClassVar[tuple[str, str, str]] = ("train", "val", "test")
 
     @classmethod

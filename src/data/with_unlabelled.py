@@ -2,183 +2,52 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Iterator, Sequence
-from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-
-from ..errors import InvalidValueError, NoDataError, UnreadableError
-from .augment import light, resolve
-from .image_samples import ImageSamples
-from .images import ImageData
-from .module import BATCH_SIZE, EpochSampler
-from .pixels import to_floats
-from .rand_augment import strong
-from .samples import Samples, Subset
+from ..errors import InvalidValueError, NoDataError
+from .beside import Beside, PairedBatches
+from .module import BATCH_SIZE, Data, EpochSampler
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..specs import Batch, InputSpec
-    from .module import Data
-
-_log = logging.getLogger("mealkit")
+    from ..specs import Batch
+    from .samples import Samples
 
 
-class Beside:
-    """Labelled samples, and unlabelled ones behind them, as samples of one kind.
+class WeakAndStrong(Protocol):
+    """The two views of unlabelled inputs of a kind; one class per kind, in `weak_strong`."""
 
-    A position stands for a *draw* of an input: position ``turn * len(samples) + row`` is the row in
-    its ``turn``-th pass of an epoch, so that an input which comes several times in an epoch is
-    changed by chance in another way each time. A batch has ``draw`` (B,) beside ``index`` (B,), and
-    under ``unlabelled`` a batch of its own with ``image``, ``index`` and ``draw``.
+    def __call__(self, batch: Batch, *, seed: int, epoch: int) -> tuple[Batch, Batch]:
+        """Make the weak and the strong view of a batch of unlabelled inputs.
 
-    Args:
-        labelled: With targets.
-        unlabelled: Whose targets, if they have any, are not looked at; None for none.
-    """
+        Args:
+            batch: With ``draw`` (B,) beside ``index``: chance depends on it.
+            seed: The seed of the data.
+            epoch: Counted from 0.
+        """
 
-    def __init__(self, labelled: Samples, unlabelled: Samples | None) -> None:
-        self.labelled = labelled
-        self.unlabelled = unlabelled
+    def alike(self, labelled: Batch, others: Batch) -> tuple[Batch, Batch]:
+        """Give the entries of two batches one type and width, so that they can be put together."""
+
+    def plain(self) -> Data:
+        """Answer with the labelled data, of which nothing is changed by chance."""
 
     @property
-    def ids(self) -> Sequence[str]:
-        """Names of the labelled inputs, then of the others."""
-        return [*self.labelled.ids, *(() if self.unlabelled is None else self.unlabelled.ids)]
-
-    @property
-    def targets(self) -> Tensor | None:
-        """What is to be predicted of the labelled inputs."""
-        return self.labelled.targets
-
-    @property
-    def lengths(self) -> None:
-        """None: pictures of a batch are of one size."""
-
-    def prepare(self, input_spec: InputSpec) -> None:
-        """Tell both what the backbone wants to see."""
-        self.labelled.prepare(input_spec)
-        if self.unlabelled is not None:
-            self.unlabelled.prepare(input_spec)
-
-    def __len__(self) -> int:
-        return len(self.labelled) + (0 if self.unlabelled is None else len(self.unlabelled))
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Fetch the labelled rows, and the others beside them."""
-        total, count = len(self), len(self.labelled)
-        own = [index for index in indices if index % total < count]
-        others = [index for index in indices if index % total >= count]
-        batch = _drawn(self.labelled, own, total=total, first=0)
-        if self.unlabelled is None:
-            return batch
-        beside = _drawn(self.unlabelled, others, total=total, first=count)
-        beside.pop("target", None)
-        failed = [part.pop("failed") for part in (batch, beside) if "failed" in part]
-        batch["unlabelled"] = beside  # type: ignore[assignment]  # the one batch in a batch
-        if failed:
-            batch["failed"] = torch.cat(failed)
-        return batch
-
-    def why(self, index: int) -> str:
-        """Say why an input listed in ``failed`` cannot be read."""
-        count = len(self.labelled)
-        if index < count or self.unlabelled is None:
-            return self.labelled.why(index)
-        return self.unlabelled.why(index - count)
+    def sees(self) -> str:
+        """What the strong view does, in words for the table of what trains when."""
 
 
-def _drawn(samples: Samples, draws: Sequence[int], *, total: int, first: int) -> Batch:
-    """Fetch draws as a batch; positions in ``failed`` count from the first of all samples."""
-    batch = samples.__getitems__([draw % total - first for draw in draws])
-    failed = set(batch["failed"].tolist()) if "failed" in batch else set()
-    read = [draw for draw in draws if draw % total - first not in failed]
-    batch["draw"] = torch.tensor(read, dtype=torch.int64)
-    if failed:
-        batch["failed"] = batch["failed"] + first
-    return batch
+class WithUnlabelled(Data):
+    """Labelled inputs, with unlabelled ones beside every training batch.
 
-
-class PairedBatches(EpochSampler):
-    """Whole batches of labelled and unlabelled draws, as a pure function of (seed, epoch).
-
-    Both are dealt in orders of their own, and dealt anew when they have all come. Processes get
-    batches in turn, and as many.
-
-    Args:
-        samples: What is dealt.
-        num_rows: Labelled rows of a batch.
-        ratio: Unlabelled rows for each labelled one.
-        num_batches: Of an epoch, on all processes together.
-        seed: Decides the orders.
-        num_processes: How many processes share the samples.
-        rank: Which of them this one is.
-    """
-
-    def __init__(
-        self,
-        samples: Beside,
-        *,
-        num_rows: int,
-        ratio: int,
-        num_batches: int,
-        seed: int = 0,
-        num_processes: int = 1,
-        rank: int = 0,
-    ) -> None:
-        super().__init__(
-            samples,
-            batch_size=1,
-            shuffle=True,
-            seed=seed,
-            num_processes=num_processes,
-            rank=rank,
-        )
-        count = len(samples.labelled)
-        self._num_rows, self._ratio = num_rows, ratio
-        self._counts = (count, len(samples) - count)
-        self._num_batches = math.ceil(num_batches / num_processes)
-
-    def __len__(self) -> int:
-        """Batches of an epoch of this process."""
-        return self._num_batches
-
-    def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]  # batches, not positions
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        count = self._num_batches * self.num_replicas
-        total = sum(self._counts)
-        parts = []
-        for rows, first, size in (
-            (self._num_rows, 0, self._counts[0]),
-            (self._num_rows * self._ratio, self._counts[0], self._counts[1]),
-        ):
-            turns = -(-count * rows // size) if size else 0
-            dealt = [
-                torch.randperm(size, generator=generator) + first + turn * total
-                for turn in range(turns)
-            ]
-            every = torch.cat(dealt)[: count * rows] if dealt else torch.empty(0, dtype=torch.int64)
-            parts.append(every.view(count, -1))
-        batches = torch.cat(parts, 1)[self.rank :: self.num_replicas]
-        start, self.start = self.start, 0
-        return iter(batches[start:].tolist())
-
-
-class WithUnlabelled(ImageData):
-    """Labelled pictures, with unlabelled ones beside every training batch.
-
-    An epoch is one pass over the unlabelled pictures (over the labelled ones, where that takes more
-    batches); labelled pictures come again and again in it. An unlabelled picture has two views: the
-    *weak* one is what the labelled data's own augmentation makes of it, the *strong* one that,
-    drawn anew, under `strong`.
+    An epoch is one pass over the unlabelled inputs (over the labelled ones, where that takes more
+    batches); labelled inputs come again and again in it. An unlabelled input has two views: the
+    *weak* one is what the labelled data's own augmentation makes of it, the *strong* one is changed
+    further.
 
     Args:
         labelled: Whose parts, order and settings these data have.
-        unlabelled: The other pictures.
+        unlabelled: The other inputs.
+        views: Makes the two views of these.
         ratio: Unlabelled rows for each labelled one in a batch; 0 leaves them out, in epochs of
             the length that ``length_ratio`` decides.
         method: What makes use of them, in words.
@@ -191,15 +60,16 @@ class WithUnlabelled(ImageData):
 
     def __init__(
         self,
-        labelled: ImageData,
+        labelled: Data,
         unlabelled: Samples,
         *,
+        views: WeakAndStrong,
         ratio: int,
         method: str,
         length_ratio: int | None = None,
     ) -> None:
         if labelled.train is None:
-            raise NoDataError("There are no labelled pictures to train on.")
+            raise NoDataError("There are no labelled inputs to train on.")
         if labelled.balance == "sampler":
             raise InvalidValueError(
                 "balance='sampler' beside unlabelled=: labelled rows are dealt out in turns there. "
@@ -213,27 +83,26 @@ class WithUnlabelled(ImageData):
             report=labelled.report,
             seed=labelled.seed,
         )
-        for name in ("batch_size", "num_workers", "balance", "augment", "mix"):
-            setattr(self, name, getattr(labelled, name))
-        self._labelled, self._unlabelled = labelled, unlabelled
+        self.batch_size, self.num_workers = labelled.batch_size, labelled.num_workers
+        self.balance = labelled.balance
+        self._labelled, self._unlabelled, self._pair = labelled, unlabelled, views
         self._ratio, self._method = ratio, method
         self._length_ratio = ratio if length_ratio is None else length_ratio
 
     def alone(self) -> WithUnlabelled:
-        """Answer with batches of the labelled pictures alone, as many of them in an epoch."""
+        """Answer with batches of the labelled inputs alone, as many of them in an epoch."""
         return WithUnlabelled(
             self._labelled,
             self._unlabelled,
+            views=self._pair,
             ratio=0,
             method="labels alone",
             length_ratio=self._length_ratio,
         )
 
-    def as_they_are(self) -> ImageData:
+    def as_they_are(self) -> Data:
         """Answer with the labelled data, of which nothing is changed by chance."""
-        plain = copy(self._labelled)
-        plain.augment, plain.mix, plain.trainer = "none", None, None
-        return plain
+        return self._pair.plain()
 
     def _whole_batches(self, samples: Samples) -> EpochSampler | None:
         if not isinstance(samples, Beside):
@@ -254,98 +123,34 @@ class WithUnlabelled(ImageData):
         )
 
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
-        """Change labelled pictures as ever, and make two views of each of the others."""
+        """Change labelled inputs as ever, and make two views of each of the others."""
         index, beside = batch["index"], batch.get("unlabelled")
         given = {name: value for name, value in batch.items() if name != "unlabelled"}
-        changed = super().augment_batch({**given, "index": batch["draw"]}, epoch=epoch)
+        changed = self._labelled.augment_batch({**given, "index": batch["draw"]}, epoch=epoch)
         changed["index"] = index
         if beside is None:
             return changed
         inner: Batch = beside  # type: ignore[assignment]  # the one batch in a batch
-        images, draws = inner["image"], inner["draw"]
-        if images.dtype != changed["image"].dtype:  # some files, some arrays of floats
-            images, changed["image"] = to_floats(images), to_floats(changed["image"])
-        seeds = (self.seed + 1, self.seed + 2)  # else pairs would share moves
-        weak, base = (self._weak(images, seed=seed, epoch=epoch, index=draws) for seed in seeds)
-        views = {
-            "index": inner["index"],
-            "weak": {"image": weak, "index": inner["index"]},
-            "strong": {
-                "image": strong(base, seed=self.seed, epoch=epoch, index=draws),
-                "index": inner["index"],
-            },
-        }
+        weak, strong = self._pair(inner, seed=self.seed, epoch=epoch)
+        changed, strong = self._pair.alike(changed, strong)
+        views = {"index": inner["index"], "weak": weak, "strong": strong}
         changed["unlabelled"] = views  # type: ignore[assignment]
         return changed
 
-    def _weak(self, images: Tensor, *, seed: int, epoch: int, index: Tensor) -> Tensor:
-        change = light if self.augment is None else resolve(self.augment)
-        return images if change is None else change(images, seed=seed, epoch=epoch, index=index)
-
     @property
     def caches(self) -> bool:
-        """False: pictures without labels have other views in every epoch."""
+        """False: inputs without labels have other views in every epoch."""
         return False
+
+    @property
+    def mixes(self) -> bool:
+        """Whether labelled inputs are made of several."""
+        return self._labelled.mixes
 
     @property
     def sees(self) -> str:
         """What a training batch holds, in words for the table of what trains when."""
-        beside = f", {self._ratio} of {len(self._unlabelled):,} unlabelled beside each"
-        return f"{super().sees}{beside if self._ratio else ''}; {self._method}"
-
-
-def check_unlabelled(samples: Samples, data: Data) -> Samples:
-    """Look at every unlabelled picture before the first batch; answer with those to be read.
-
-    Unreadable ones, and exact copies of pictures that are scored, are reported in the data.
-
-    Args:
-        samples: The unlabelled pictures.
-        data: Whose validation and test parts must not be among them.
-
-    Raises:
-        NoDataError: There are none.
-        UnreadableError: Not one can be read.
-    """
-    if not len(samples):
-        raise NoDataError("unlabelled= holds no pictures: it is empty.")
-    if not isinstance(samples, ImageSamples):
-        return samples
-    found = samples.contents()
-    broken = [row for row, (_, reason) in enumerate(found) if reason is not None]
-    for row in broken:
-        data.report.add(samples.ids[row], str(found[row][1]))
-    if len(broken) == len(found):
-        raise UnreadableError(
-            f"None of the {len(found):,} unlabelled pictures can be read; the first is "
-            f"{samples.ids[0]}: {found[0][1]}."
-        )
-    if broken:
-        _log.warning(
-            f"Left out {len(broken):,} of {len(found):,} unlabelled pictures that cannot be read; "
-            f"data.report lists them ({samples.ids[broken[0]]}: {found[broken[0]][1]})."
-        )
-    _report_leaks(samples, [key for key, _ in found], data)
-    if not broken:
-        return samples
-    unread = set(broken)
-    return Subset(samples, [row for row in range(len(found)) if row not in unread])
-
-
-def _report_leaks(samples: ImageSamples, keys: Sequence[str], data: Data) -> None:
-    """Report unlabelled pictures that are scored: the net must not see those at all."""
-    num_leaks = 0
-    for name, part in (("val", data.val), ("test", data.test)):
-        if not isinstance(part, ImageSamples):
-            continue
-        rows = {key: row for row, (key, reason) in enumerate(part.contents()) if reason is None}
-        for place, key in enumerate(keys):
-            if key in rows and samples.same(place, part, rows[key]):
-                num_leaks += 1
-                copied = f"an exact copy, unlabelled, of {part.ids[rows[key]]} in the {name} part"
-                data.report.add(samples.ids[place], copied)
-    if num_leaks:
-        _log.warning(
-            f"{num_leaks:,} of the unlabelled pictures are in the validation or test part, which "
-            "makes scores too good; data.report lists them. Leave them out."
-        )
+        if not self._ratio:
+            return f"{self._labelled.sees}; {self._method}"
+        others = f"{self._ratio} of {len(self._unlabelled):,} unlabelled beside each"
+        return f"{self._labelled.sees}, {others}{self._pair.sees}; {self._method}"

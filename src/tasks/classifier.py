@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
 from ..backbones import Backbone
@@ -17,6 +19,7 @@ from ..data.frames import like
 from ..data.inputs import Inputs
 from ..data.module import BATCH_SIZE, Data
 from ..data.samples import Samples
+from ..data.with_unlabelled import WeakAndStrong
 from ..errors import (
     ClassError,
     InvalidValueError,
@@ -35,11 +38,14 @@ from .classification import (
     predict_classes,
 )
 from .cross_validation import CrossValidation, fresh_copy, make_folds
+from .finetuning import NUM_EPOCHS
 from .multi_label import MultiLabel, multi_label_metrics
 from .neighbors import BankCache, evaluate_by_neighbors, neighbor_columns
 from .objectives import Supervised
-from .results import Embeddings, Evaluation, Predictions
-from .strategies import Strategy
+from .results import Embeddings, Evaluation, History, Predictions
+from .semi_supervised import SemiSupervised
+from .semi_supervised_run import SemiSupervisedRun, check_call
+from .strategies import Strategy, full, resolve
 from .task import Task
 from .thresholds import HALF, Thresholds, best_thresholds
 from .training import Training
@@ -174,6 +180,111 @@ class Classifier(Task):
                 f"The task gives {gives} per input, and in the data an input has {has}. Build the "
                 f"task with multi_label={data.spec.multi_label}."
             )
+
+    def finetune(
+        self,
+        data: Data | None = None,
+        *,
+        unlabelled: Any = None,  # Any: whatever holds inputs of this kind, see Args
+        method: str | SemiSupervised | None = None,
+        epochs: int | None = None,
+        strategy: str | Strategy | None = None,
+        lr: float | Literal["auto"] | None = None,
+        batch_size: int | Literal["auto"] | None = None,
+        run: str | Path | None = None,
+        resume: bool = False,
+        precision: str | None = None,
+        training: Training | None = None,
+        trainer: pl.Trainer | None = None,
+        logger: Logger | None = None,
+        callbacks: Sequence[pl.Callback] = (),
+    ) -> History:
+        """Train on labelled inputs, and on unlabelled ones beside them where there are any.
+
+        With ``unlabelled=``, a stage of labels alone comes first. Then every batch has unlabelled
+        inputs too, an epoch is one pass over these, and a moving average of the weights is
+        validated. Where the validation part says that labels alone were better, their weights are
+        what is left in the task, and a warning says so. Labels are not smoothed then unless
+        ``training=`` does.
+
+        Args:
+            data: As in `Task.finetune`, like all but the next two.
+            unlabelled: Further inputs, of which nobody knows the class. Pictures: a folder, a list
+                of paths or arrays, a stack, a data frame. Texts: a list, a table (a path or a data
+                frame) with the column that is trained on, a folder of text files. Of either:
+                samples, or data whose training part is meant.
+            method: What makes use of them: ``"fixmatch"``, ``"freematch"``, ``"mean_teacher"``, or
+                an object of `mealkit.tasks.FixMatch` and the like with settings of its own.
+            epochs: How often every training row is seen; of unlabelled ones where there are any.
+            strategy: Which part of the backbone trains when; with ``unlabelled=``, None is
+                ``full``, because the head of a pretrained backbone is solved before.
+            lr: Peak learning rate.
+            batch_size: Rows in a training batch; of labelled ones where there are others.
+            run: Folder for what happens.
+            resume: Whether a run that was stopped goes on.
+            precision: A precision, or ``"auto"``.
+            training: The settings changed once in a while.
+            trainer: Your own Trainer; not with ``unlabelled=``, which trains in two stages.
+            logger: Added to our Trainer.
+            callbacks: Added to our Trainer.
+
+        Returns:
+            One row per epoch; with ``unlabelled=``, also ``unlabelled/mask_rate`` (share of the
+            inputs that count), ``unlabelled/agreement`` (of these, how many strong views have the
+            label of the weak one) and ``unlabelled/largest_class``.
+
+        Raises:
+            NoDataError: There is nothing to train on, or no unlabelled input.
+            DataError: The unlabelled inputs are of another kind, or a table lacks the column.
+            UnreadableError: No unlabelled input can be read.
+            InvalidValueError: Arguments contradict each other or the data.
+            RunError: The run folder is in use, or its run was made with other settings or data.
+        """
+        planned: SemiSupervisedRun | None = None
+        before = self.objective
+        if unlabelled is not None or method is not None:
+            objective = check_call(
+                unlabelled, method, trainer=trainer, is_auto=batch_size == "auto"
+            )
+            labelled = self._resolve_data(data)
+            planned = SemiSupervisedRun.plan(
+                self,
+                labelled,
+                *self._pair(labelled, unlabelled),
+                method=objective,
+                epochs=NUM_EPOCHS if epochs is None else epochs,
+                strategy=full if strategy is None else resolve(strategy),
+                batch_size=batch_size if isinstance(batch_size, int) else None,
+                training=training,
+            )
+            self.objective = objective
+            objective.start(self)
+        try:
+            return super().finetune(
+                data if planned is None else planned.data,
+                epochs=epochs,
+                strategy=strategy if planned is None else planned.strategy,
+                lr=lr,
+                batch_size=batch_size,
+                run=run,
+                resume=resume,
+                precision=precision,
+                training=training if planned is None else planned.training,
+                trainer=trainer,
+                logger=logger,
+                callbacks=callbacks if planned is None else [*callbacks, planned.guard],
+            )
+        finally:
+            self.objective = before
+
+    def _pair(self, data: Data, unlabelled: Any) -> tuple[Samples, WeakAndStrong]:
+        """Turn what holds unlabelled inputs into samples, and say which views they have.
+
+        Args:
+            data: The labelled data.
+            unlabelled: As in `finetune`. (Any: as there.)
+        """
+        raise NotImplementedError
 
     def calibrate(self, data: Data | None = None, *, batch_size: int = BATCH_SIZE) -> Calibration:
         """Learn from the validation part how sure to be; the labels stay as they are.

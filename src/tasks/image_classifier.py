@@ -5,33 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from ..backbones import Backbone, create
 from ..backbones.text_tower import text_tower
 from ..data import Data, ImageData, samples_from
-from ..data.arrays import split_stack
 from ..data.augment import views
 from ..data.inputs import Inputs, labelled_from
 from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE
 from ..data.samples import Samples
-from ..errors import InvalidValueError, NoDataError, check_switch
+from ..data.unlabelled_inputs import unlabelled_pictures
+from ..data.weak_strong import PictureViews
+from ..data.with_unlabelled import WeakAndStrong
+from ..errors import InvalidValueError, check_switch
 from ..specs import Batch, DataSpec, ImageDataSpec, ImageSpec
 from .classifier import check_classes, check_untouched
 from .normalise import Normalise
 from .pictures import predicted_pictures, training_pictures
-from .results import Embeddings, Evaluation, History, Predictions
-from .semi_supervised import SemiSupervised, SemiSupervisedRun, resolve_method
+from .results import Embeddings, Evaluation, Predictions
 from .sourced_images import DEFAULT_BACKBONE, SourcedImages
-from .strategies import Strategy, resolve
-from .training import Training
 from .zero_shot import Prompts, describe_classes, head_of_texts
 
 if TYPE_CHECKING:
@@ -219,123 +215,12 @@ class ImageClassifier(SourcedImages):
                 f"in_chans={has}, or give arrays of {wants} channels."
             )
 
-    # Training.
-
-    def finetune(
-        self,
-        data: Data | None = None,
-        *,
-        unlabelled: Any = None,  # Any: whatever holds pictures, as in predict
-        method: str | SemiSupervised | None = None,
-        epochs: int | None = None,
-        strategy: str | Strategy | None = None,
-        lr: float | Literal["auto"] | None = None,
-        batch_size: int | Literal["auto"] | None = None,
-        run: str | Path | None = None,
-        resume: bool = False,
-        precision: str | None = None,
-        training: Training | None = None,
-        trainer: pl.Trainer | None = None,
-        logger: Logger | None = None,
-        callbacks: Sequence[pl.Callback] = (),
-    ) -> History:
-        """Train on labelled pictures, and on unlabelled ones beside them where there are any.
-
-        With ``unlabelled=``, a stage of labels alone comes first. Then every batch has unlabelled
-        pictures too, an epoch is one pass over these, and a moving average of the weights is
-        validated. Where the validation part says that labels alone were better, their weights are
-        what is left in the task, and a warning says so. Labels are not smoothed then unless
-        ``training=`` does.
-
-        Args:
-            data: As in `Task.finetune`, like all but the next two.
-            unlabelled: Further pictures, of which nobody knows the class: a folder, a list of paths
-                or arrays, a stack, a data frame, samples, or data whose training part is meant.
-            method: What makes use of them: ``"fixmatch"``, ``"freematch"``, ``"mean_teacher"``, or
-                an object of `mealkit.tasks.FixMatch` and the like with settings of its own.
-            epochs: How often every training row is seen; of unlabelled ones where there are any.
-            strategy: Which part of the backbone trains when.
-            lr: Peak learning rate.
-            batch_size: Rows in a training batch; of labelled ones where there are others.
-            run: Folder for what happens.
-            resume: Whether a run that was stopped goes on.
-            precision: A precision, or ``"auto"``.
-            training: The settings changed once in a while.
-            trainer: Your own Trainer; not with ``unlabelled=``, which trains in two stages.
-            logger: Added to our Trainer.
-            callbacks: Added to our Trainer.
-
-        Returns:
-            One row per epoch; with ``unlabelled=``, also ``unlabelled/mask_rate`` (share of the
-            pictures that count), ``unlabelled/agreement`` (of these, how many strong views have the
-            label of the weak one) and ``unlabelled/largest_class``.
-
-        Raises:
-            NoDataError: There is nothing to train on, or no unlabelled picture.
-            UnreadableError: No unlabelled picture can be read.
-            InvalidValueError: Arguments contradict each other or the data.
-            RunError: The run folder is in use, or its run was made with other settings or data.
-        """
-        if unlabelled is None and method is None:
-            return super().finetune(
-                data,
-                epochs=epochs,
-                strategy=strategy,
-                lr=lr,
-                batch_size=batch_size,
-                run=run,
-                resume=resume,
-                precision=precision,
-                training=training,
-                trainer=trainer,
-                logger=logger,
-                callbacks=callbacks,
-            )
-        if unlabelled is None:
+    def _pair(self, data: Data, unlabelled: Any) -> tuple[Samples, WeakAndStrong]:
+        if not isinstance(data, ImageData):
             raise InvalidValueError(
-                f"method={method!r} without unlabelled=: say where the unlabelled pictures are."
+                f"data={data!r} beside unlabelled=: expected mealkit.ImageData."
             )
-        objective = resolve_method(method)
-        if trainer is not None or batch_size == "auto":
-            name = "trainer=" if trainer is not None else "batch_size='auto'"
-            raise InvalidValueError(
-                f"{name} beside unlabelled=: it trains in two stages, with Trainers of its own and "
-                "batches of two kinds. Leave it out."
-            )
-        labelled = self._resolve_data(data)
-        if not isinstance(labelled, ImageData):
-            raise InvalidValueError(
-                f"data={labelled!r} beside unlabelled=: expected mealkit.ImageData."
-            )
-        planned = SemiSupervisedRun.plan(
-            self,
-            labelled,
-            _samples_of(unlabelled),
-            method=objective,
-            epochs=5 if epochs is None else epochs,
-            strategy=self.usual_strategy(labelled) if strategy is None else resolve(strategy),
-            batch_size=batch_size,
-            training=training,
-        )
-        before = self.objective
-        self.objective = objective
-        objective.start(self)
-        try:
-            return super().finetune(
-                planned.data,
-                epochs=epochs,
-                strategy=planned.strategy,
-                lr=lr,
-                batch_size=batch_size,
-                run=run,
-                resume=resume,
-                precision=precision,
-                training=planned.training,
-                logger=logger,
-                callbacks=[*callbacks, planned.guard],
-            )
-        finally:
-            self.objective = before
+        return unlabelled_pictures(unlabelled), PictureViews(data)
 
     # Answers.
 
@@ -512,18 +397,3 @@ class ImageClassifier(SourcedImages):
         from ..plots import plot_pictures
 
         return plot_pictures(*predicted_pictures(self, self._given(inputs, image), n))
-
-
-def _samples_of(unlabelled: Any) -> Samples:  # Any: as in finetune
-    """Turn what holds unlabelled pictures into samples."""
-    if isinstance(unlabelled, Data):
-        if unlabelled.train is None:
-            raise NoDataError("unlabelled= has no training part, which is what is taken of data.")
-        return unlabelled.train
-    if hasattr(unlabelled, "__getitems__") and hasattr(unlabelled, "prepare"):
-        samples: Samples = unlabelled
-        return samples
-    if isinstance(unlabelled, torch.Tensor | np.ndarray):
-        # To predict, three axes are one picture; unlabelled pictures are many, as in from_arrays.
-        unlabelled = list(split_stack(unlabelled))
-    return samples_from(unlabelled).samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
+from ..data.text_tokens import mask_token, special_tokens
 from ..errors import BackboneError, NoDataError
 from ..specs import TextSpec
 from .objectives import Objective, Step
@@ -104,10 +104,8 @@ class MaskedLanguage(Objective):
 
 
 def _collator(spec: TextSpec, share: float) -> DataCollatorForLanguageModeling:
-    content = json.loads(spec.tokenizer)
-    special = [token["content"] for token in content["added_tokens"] if token["special"]]
-    masks = [token for token in special if "mask" in token.lower()]
-    if not masks:
+    special, mask = list(special_tokens(spec)), mask_token(spec)
+    if mask is None:
         raise BackboneError(
             "The tokenizer of this backbone has no token for hidden words, so it cannot be adapted "
             f"by guessing them; its special tokens are {', '.join(special[:8]) or 'none'}. Choose "
@@ -117,8 +115,8 @@ def _collator(spec: TextSpec, share: float) -> DataCollatorForLanguageModeling:
     pad = tokenizer.id_to_token(spec.pad_id)
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
-        mask_token=masks[0],
+        mask_token=mask[0],
         pad_token=pad,
-        additional_special_tokens=[token for token in special if token not in (masks[0], pad)],
+        additional_special_tokens=[token for token in special if token not in (mask[0], pad)],
     )
     return DataCollatorForLanguageModeling(fast, mlm_probability=share)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from tokenizers import Tokenizer
 
 from .. import __version__
 from ..backbones import Backbone, create, rebuild
-from ..errors import SavedTaskError, unknown_name
+from ..errors import InvalidValueError, MealkitError, SavedTaskError, unknown_name
 from ..specs import INPUT_SPECS, DataSpec, ImageDataSpec, InputSpec, TextSpec
 
 if TYPE_CHECKING:
@@ -34,6 +35,18 @@ _JSON, _TENSORS = "task.json", "model.safetensors"
 _KNOWN_FILES = {_JSON, _TENSORS} | {
     file for spec in INPUT_SPECS.values() for file in spec.FILES.values()
 }
+
+
+_ENTRIES: dict[str, type] = {
+    "format": int,
+    "task": str,
+    "data": dict,
+    "backbone": dict,
+    "settings": dict,
+    "precision": str,
+}
+_OF_BACKBONE: dict[str, type] = {"config": dict, "input": dict, "pretrained": bool}
+_REMEDY = "Save the task again, or copy the whole folder anew."
 
 
 def describe_task(task: Task) -> dict[str, Any]:  # Any: plain JSON values
@@ -104,18 +117,16 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
     path = Path(folder)
     saved = _read(path)
     if saved["task"] not in TASKS:
-        raise unknown_name("task", str(saved["task"]), TASKS)
-    try:
-        spec = DataSpec.from_json(saved["data"])
-        net = _net(saved["backbone"], spec, backbone, path)
+        raise _damaged(path, str(unknown_name("task", saved["task"], TASKS)))
+    with _naming_damage(path):
+        try:
+            spec = DataSpec.from_json(saved["data"])
+            input_spec = InputSpec.from_json(saved["backbone"]["input"], path)
+        except InvalidValueError as error:  # a value that no spec has
+            raise _damaged(path, str(error)) from error
+        net = _net(saved["backbone"], input_spec, spec, backbone, path)
         task = TASKS[saved["task"]].from_settings(net, spec, saved["settings"])
-        task.precision = saved["precision"]
-    except FileNotFoundError as error:
-        raise SavedTaskError(f"{path} is damaged: {error.filename} is missing.") from error
-    except UnicodeDecodeError as error:
-        raise SavedTaskError(f"{path} is damaged: a file of text in it is not UTF-8.") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SavedTaskError(f"{path / _JSON} is damaged: {error!r}.") from error
+    task.precision = saved["precision"]
     _fill(task, path)
     return task.eval()
 
@@ -127,17 +138,21 @@ def restore_task(task: Task, folder: Path) -> None:
         SavedTaskError: The folder is no saved task, is damaged, or of another make.
     """
     saved = _read(folder)
-    task.take_settings(saved["settings"])  # which decide how many tensors there are
+    with _naming_damage(folder):
+        task.take_settings(saved["settings"])  # which decide how many tensors there are
     _fill(task, folder)
-    task.backbone.pretrained = bool(saved["backbone"]["pretrained"])
-    task.precision = str(saved["precision"])
+    task.backbone.pretrained = saved["backbone"]["pretrained"]
+    task.precision = saved["precision"]
     task.eval()
 
 
 def _net(
-    saved: Mapping[str, Any], spec: DataSpec, module: nn.Module | None, folder: Path
+    saved: Mapping[str, Any],
+    input_spec: InputSpec,
+    spec: DataSpec,
+    module: nn.Module | None,
+    folder: Path,
 ) -> Backbone:
-    input_spec = InputSpec.from_json(saved["input"], folder)
     if isinstance(input_spec, TextSpec):
         _check_tokenizer(input_spec, folder)
     if module is None:
@@ -164,17 +179,68 @@ def _read(path: Path) -> Mapping[str, Any]:
             + ("." if path.exists() else ", and there is nothing of that name.")
         )
     try:
-        saved: Mapping[str, Any] = json.loads((path / _JSON).read_text(encoding="utf-8"))
-        number, _ = int(saved["format"]), saved["task"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SavedTaskError(f"{path / _JSON} is damaged: {error}.") from error
+        saved = json.loads((path / _JSON).read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise _damaged(path, f"it is no JSON ({error})") from error
+    if not isinstance(saved, dict):
+        raise _damaged(path, f"it holds {type(saved).__name__} and no object")
+    number = saved.get("format")
+    if type(number) is not int:  # True is one as well
+        raise _damaged(path, f"its format is {number!r} and no number")
     if number > FORMAT:
         raise SavedTaskError(
             f"{path} was saved in format {number} by mealkit {saved.get('mealkit')}; this is "
             f"mealkit {__version__}, which reads formats up to {FORMAT}. "
             "Run: pip install -U mealkit"
         )
+    _check_entries(saved, _ENTRIES, path)
+    _check_entries(saved["backbone"], _OF_BACKBONE, path, of="backbone.")
     return saved
+
+
+def _check_entries(
+    saved: Mapping[str, Any], wanted: Mapping[str, type], path: Path, of: str = ""
+) -> None:
+    """Refuse a ``task.json`` that lacks an entry, or has one of another type."""
+    absent = [f"{of}{name}" for name in wanted if name not in saved]
+    if absent:
+        raise _damaged(path, f"it has no {', '.join(absent)}")
+    for name, kind in wanted.items():
+        if type(saved[name]) is not kind:
+            raise _damaged(
+                path,
+                f"its {of}{name} is {str(saved[name])[:40]!r} ({type(saved[name]).__name__}) where "
+                f"{kind.__name__} is expected",
+            )
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with values of a ``task.json`` into an error that names the file."""
+    try:
+        yield
+    except MealkitError:
+        raise  # it says already what to do
+    except FileNotFoundError as error:
+        raise SavedTaskError(
+            f"{path} is damaged: {error.filename} is missing. {_REMEDY}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SavedTaskError(
+            f"{path} is damaged: a file of text in it is not UTF-8. {_REMEDY}"
+        ) from error
+    except KeyError as error:
+        raise _damaged(path, f"an entry {error} is missing or has another name") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise _damaged(path, f"a value in it has another type than was saved ({error})") from error
+
+
+def _damaged(path: Path, what: str) -> SavedTaskError:
+    """Say what is wrong with a ``task.json``, what was expected, and what to do."""
+    return SavedTaskError(
+        f"{path / _JSON} is damaged: {what.removesuffix('.')}. Expected what task.save wrote: an "
+        f"object with {', '.join(_ENTRIES)}. {_REMEDY}"
+    )
 
 
 def _fill(task: Task, path: Path) -> None:

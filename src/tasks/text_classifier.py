@@ -14,11 +14,15 @@ from ..backbones import Backbone, create
 from ..data import TextData
 from ..data.label_columns import LabelColumns
 from ..data.module import BATCH_SIZE, Data
+from ..data.samples import Samples
 from ..data.sources import OnError
 from ..data.split import rows_per_class
 from ..data.text_inputs import labelled_texts, samples_of_texts
 from ..data.text_samples import TextSamples, examine_text
 from ..data.text_sources import Columns
+from ..data.unlabelled_inputs import unlabelled_texts
+from ..data.weak_strong import TextViews
+from ..data.with_unlabelled import WeakAndStrong
 from ..errors import InvalidValueError, NoDataError, UnreadableError
 from ..specs import DataSpec, LongTexts, TextDataSpec, TextSpec
 from .classifier import Classifier, check_classes, check_untouched
@@ -420,13 +424,19 @@ class TextClassifier(Classifier):
         """Remember what the columns are called that are trained on."""
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, TextData):
+        if stage == "fit" and isinstance(data, Data) and isinstance(data.spec, TextDataSpec):
             self.spec = replace(
                 self._texts,
                 text=data.spec.text,
                 label=data.spec.label,
                 label_delimiter=data.spec.label_delimiter,
             )
+
+    def _pair(self, data: Data, unlabelled: Any) -> tuple[Samples, WeakAndStrong]:
+        if not isinstance(data, TextData):
+            raise InvalidValueError(f"data={data!r} beside unlabelled=: expected mealkit.TextData.")
+        views = TextViews(data, self._text_spec)
+        return unlabelled_texts(unlabelled, data.spec), views
 
     # Answers.
 

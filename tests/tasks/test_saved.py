@@ -123,12 +123,75 @@ def test_damage_is_named(tiny: ImageClassifier, tmp_path: Path) -> None:
     with pytest.raises(SavedTaskError, match=r"model\.safetensors is damaged"):
         mealkit.load(folder)
     (folder / "model.safetensors").write_bytes(whole)
-    (folder / "task.json").write_text("{")
-    with pytest.raises(SavedTaskError, match=r"task\.json is damaged"):
+
+
+def change(saved: dict, name: str, value: object) -> None:
+    """Put a value in the place of an entry, whose name has dots; "gone" for none."""
+    *path, last = name.split(".")
+    for part in path:
+        saved = saved[part]
+    if value == "gone":
+        del saved[last]
+    else:
+        saved[last] = value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("format", "gone", "its format is None and no number"),
+        ("format", True, "its format is True and no number"),
+        ("task", "gone", "it has no task"),
+        ("task", "ImageClasifier", "There is no task 'ImageClasifier'. Did you mean 'ImageCl"),
+        ("task", 3, r"its task is '3' \(int\) where str is expected"),
+        ("backbone", [], r"its backbone is '\[\]' \(list\) where dict is expected"),
+        ("backbone.input", "gone", r"it has no backbone\.input"),
+        ("backbone.pretrained", None, r"its backbone\.pretrained is 'None'"),
+        ("backbone.input.kind", "gone", "an entry 'kind' is missing"),
+        ("backbone.input.size", "gone", "has another type than was saved|'size'"),
+        ("backbone.input.colour", 3, "There is no setting of ImageSpec 'colour'"),
+        ("backbone.config.name", "gone", "an entry 'name' is missing"),
+        ("data.classes", 3, "has another type than was saved"),
+        ("settings.dropout", "gone", "an entry 'dropout' is missing"),
+        ("settings.dropout", "a lot", "has another type than was saved"),
+        ("settings.conformal", 5, "has another type than was saved"),
+        ("precision", None, "its precision is 'None'"),
+    ],
+)
+def test_a_damaged_description_is_named_with_what_to_do(
+    tiny: ImageClassifier, tmp_path: Path, name: str, value: object, says: str
+) -> None:
+    folder = tiny.save(tmp_path / "ants")
+    saved = json.loads((folder / "task.json").read_text())
+    change(saved, name, value)
+    (folder / "task.json").write_text(json.dumps(saved))
+    with pytest.raises(SavedTaskError, match=says) as told:
         mealkit.load(folder)
-    (folder / "task.json").write_text('{"format": 1, "task": "ImageClassifier", "data": {}}')
-    with pytest.raises(SavedTaskError, match=r"task\.json is damaged: KeyError"):
+    said = str(told.value)
+    assert said.startswith(f"{folder / 'task.json'} is damaged: ")
+    assert "Expected what task.save wrote: an object with format, task, data" in said
+    assert said.endswith("Save the task again, or copy the whole folder anew.")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "it is no JSON"),
+        (b'{"format": 1, "task": "Image', r"it is no JSON \(Unterminated string"),
+        (b'{"format": "\xff"}', r"it is no JSON \('utf-8' codec"),
+        (b"[1, 2]", "it holds list and no object"),
+        (b"null", "it holds NoneType and no object"),
+    ],
+)
+def test_a_description_that_is_cut_off_is_named(
+    tiny: ImageClassifier, tmp_path: Path, content: bytes, says: str
+) -> None:
+    folder = tiny.save(tmp_path / "ants")
+    (folder / "task.json").write_bytes(content)
+    with pytest.raises(SavedTaskError, match=says) as told:
         mealkit.load(folder)
+    assert "task.json is damaged" in str(told.value)
+    assert "Save the task again" in str(told.value)
 
 
 def test_a_missing_tensor_is_named(tiny: ImageClassifier, tmp_path: Path) -> None:

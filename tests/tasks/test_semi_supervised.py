@@ -6,16 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from mealkit import ImageClassifier, Training
-from mealkit.errors import InvalidValueError, NoDataError, RunError, UnknownNameError
+from mealkit.errors import InvalidValueError
 from mealkit.tasks import FixMatch, FreeMatch, MeanTeacher
-from mealkit.tasks.objectives import Supervised
-from mealkit.tasks.semi_supervised import METHODS, Guard, highest_probability
+from mealkit.tasks.semi_supervised import METHODS, highest_probability
 
 Make = Callable[..., ImageClassifier]
 
@@ -129,93 +127,6 @@ def test_every_method_trains_and_says_its_shares(make_task: Make, pictures: Path
     assert all(name.startswith(("backbone.", "head.")) for name in names)
 
 
-class Stop(Exception):
-    """The run is killed."""
-
-
-def test_a_stopped_run_ends_where_the_whole_one_did(
-    make_task: Make, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("mealkit.tasks.checkpoint.EVERY_SECONDS", 0.0)
-    monkeypatch.setattr("mealkit.tasks.checkpoint.MOST_SHARE", float("inf"))
-    import pytorch_lightning as pl
-
-    class Killer(pl.Callback):
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-            if trainer.global_step == 8:
-                raise Stop
-
-    def settings(name: str) -> dict:
-        method = FreeMatch(ratio=2)
-        return {
-            "unlabelled": pictures,
-            "method": method,
-            "epochs": 2,
-            "batch_size": 6,
-            "run": tmp_path / name,
-        }
-
-    whole = make_task(pretrained=False)
-    expected = whole.finetune(**settings("whole"))
-    with pytest.raises(Stop):
-        make_task(pretrained=False).finetune(**settings("killed"), callbacks=[Killer()])
-    again = make_task(pretrained=False, seed=5)  # whose weights come from the checkpoint
-    resumed = again.finetune(**settings("killed"), resume=True)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
-    assert resumed.best_epoch == expected.best_epoch
-    shares = [row["unlabelled/mask_rate"] for row in resumed.rows]
-    assert shares == [row["unlabelled/mask_rate"] for row in expected.rows]
-    other = {**settings("killed"), "method": FixMatch(ratio=2)}
-    third = make_task(pretrained=False)
-    with pytest.raises(RunError, match="fixmatch"):
-        third.finetune(**other, resume=True)
-
-
-@pytest.mark.parametrize("accuracy", [1.1, 0.0])
-def test_the_guard_puts_labels_alone_back_where_they_are_better(
-    make_task: Make, pictures: Path, monkeypatch, caplog, accuracy: float
-):
-    kept = {}
-
-    class Scored(Guard):
-        def keep(self, task, held) -> None:
-            super().keep(task, held)
-            self._accuracy = accuracy
-            kept.update({name: value.clone() for name, value in self._weights.items()})
-
-    monkeypatch.setattr("mealkit.tasks.semi_supervised.Guard", Scored)
-    task = make_task(pretrained=False)
-    with caplog.at_level(logging.INFO, "mealkit"):
-        history = task.finetune(unlabelled=pictures, method="fixmatch", epochs=1, batch_size=6)
-    state = task.state_dict()
-    is_kept = all(torch.equal(state[name], value) for name, value in kept.items())
-    if accuracy > 1:
-        assert "Unlabelled inputs have not helped" in caplog.text
-        assert is_kept
-        assert history.best_epoch is None
-    else:
-        assert "With unlabelled inputs: validation accuracy" in caplog.text
-        assert not is_kept
-        assert history.best_epoch == 0
-
-
-def test_the_stage_leaves_batch_statistics_of_an_untrained_net_moving(
-    make_task: Make, pictures: Path, caplog
-):
-    task = make_task(pretrained=False)
-    task.data.val = None
-    with caplog.at_level(logging.INFO, "mealkit"):
-        task.finetune(unlabelled=pictures, method="fixmatch", epochs=1, batch_size=6)
-    tables = [record.message for record in caplog.records if "batch statistics" in record.message]
-    assert len(tables) == 2
-    assert all("batch statistics moving" in table for table in tables)
-    assert "labels alone" in tables[0]
-    assert "7 of 36 unlabelled beside each; fixmatch" in tables[1]
-    assert "nothing will tell whether the unlabelled inputs have helped" in caplog.text
-    assert task.backbone.pretrained
-
-
 def test_one_class_that_swallows_the_others_is_warned_of(make_task: Make, caplog):
     task = make_task()
     method = started(FixMatch(), task)
@@ -230,47 +141,6 @@ def test_one_class_that_swallows_the_others_is_warned_of(make_task: Make, caplog
         "unlabelled/largest_class": 0.8,
     }
     assert method._counts.sum() == 0
-
-
-@pytest.mark.parametrize(
-    ("settings", "error", "says"),
-    [
-        ({"unlabelled": "here"}, InvalidValueError, "unlabelled= without method="),
-        ({"method": "fixmatch"}, InvalidValueError, "method='fixmatch' without unlabelled="),
-        ({"unlabelled": "here", "method": "fixmach"}, UnknownNameError, "Did you mean 'fixmatch'"),
-        ({"unlabelled": "here", "method": 3}, InvalidValueError, "method=3: expected a name"),
-        ({"unlabelled": "empty", "method": "fixmatch"}, NoDataError, "no pictures in it"),
-        (
-            {"unlabelled": "here", "method": "fixmatch", "strategy": "freeze"},
-            InvalidValueError,
-            "the backbone never trains",
-        ),
-        (
-            {"unlabelled": "here", "method": "fixmatch", "strategy": "lora"},
-            InvalidValueError,
-            "in one stage",
-        ),
-        (
-            {"unlabelled": "here", "method": "fixmatch", "batch_size": "auto"},
-            InvalidValueError,
-            "batch_size='auto' beside unlabelled=",
-        ),
-    ],
-)
-def test_what_cannot_be_meant_is_refused_before_training(
-    make_task: Make, pictures: Path, tmp_path: Path, settings, error, says
-):
-    (tmp_path / "empty").mkdir()
-    task = make_task()
-    before = {name: value.clone() for name, value in task.state_dict().items()}
-    places = {"here": pictures, "empty": tmp_path / "empty"}
-    given = dict(settings)
-    if "unlabelled" in given:
-        given["unlabelled"] = places[given["unlabelled"]]
-    with pytest.raises(error, match=says):
-        task.finetune(epochs=2, **given)
-    assert all(torch.equal(before[name], value) for name, value in task.state_dict().items())
-    assert isinstance(task.objective, Supervised)
 
 
 @pytest.mark.parametrize(
@@ -297,27 +167,3 @@ def test_a_stack_of_grey_pictures_is_many_pictures(make_task: Make):
         unlabelled=data, method=FixMatch(ratio=1), strategy="full", epochs=1, batch_size=6
     )
     assert len(again) == 1
-
-
-def test_the_head_of_a_pretrained_net_is_solved_first(make_task: Make, pictures: Path, caplog):
-    task = make_task()
-    with caplog.at_level(logging.INFO, "mealkit"):
-        task.finetune(
-            unlabelled=pictures, method=FixMatch(ratio=2), strategy="full", epochs=1, batch_size=6
-        )
-    said = [record.message for record in caplog.records]
-    tables = [line for line in said if line.startswith("Training by")]
-    assert [table.partition(",")[0] for table in tables] == [
-        "Training by freeze",
-        "Training by full",
-        "Training by full",
-    ]
-    assert sum("Solved the head" in line for line in said) == 1
-
-
-def test_any_number_of_labels_has_no_most_probable_class(pictures: Path):
-    images = np.zeros((8, 16, 16, 3), np.uint8)
-    labels = [["a"], ["b"], ["a", "b"], []] * 2
-    task = ImageClassifier.from_arrays(images, labels, backbone="mealkit_tiny", split=0)
-    with pytest.raises(InvalidValueError, match="unlabelled= with any number of labels"):
-        task.finetune(unlabelled=pictures, method="fixmatch", epochs=1, strategy="full")
