@@ -155,10 +155,11 @@ def method_from(settings: Mapping[str, Any]) -> Method:  # Any: plain JSON value
     return METHODS[name](**plain)
 
 
-def progress(task: Task) -> float:
-    """Answer with how much of a run is behind, in [0, 1]."""
+def progress(task: Task) -> tuple[float, int]:
+    """Answer with how much of a run is behind, in [0, 1], and how many steps it has."""
     num_epochs, steps_per_epoch = count_epochs(task.trainer)
-    return min(1.0, task.trainer.global_step / (num_epochs * steps_per_epoch))
+    num_steps = num_epochs * steps_per_epoch
+    return min(1.0, task.trainer.global_step / num_steps), num_steps
 
 
 def seed_of(task: Task) -> int:
@@ -171,6 +172,16 @@ def seed_of(task: Task) -> int:
 def rising(start: float, done: float) -> float:
     """Raise a momentum from its start to 1 along a cosine (arXiv:2006.07733, section 3.2)."""
     return 1 - (1 - start) * (math.cos(math.pi * done) + 1) / 2
+
+
+def first_momentum(num_steps: int) -> float:
+    """Answer with a momentum that lets a teacher forget the random net that it starts as.
+
+    It is 0.99, as in the papers for some hundred epochs, in runs of 2,000 steps and more. Shorter
+    ones would end with a teacher that is still partly random: 20 over the number of steps moves it
+    as often over the run, and at a momentum that rises to 1, e^-10 of the start is left.
+    """
+    return min(0.99, max(0.0, 1 - 20 / num_steps))
 
 
 def mlp(
@@ -258,11 +269,12 @@ class ViewMethod(Method):
         """
         raise NotImplementedError
 
-    def momentum(self, done: float) -> float:
+    def momentum(self, done: float, *, num_steps: int) -> float:
         """Answer with how much of the teacher stays at a step.
 
         Args:
             done: How much of the run is behind, in [0, 1].
+            num_steps: How long the run is.
         """
         raise NotImplementedError
 
@@ -342,7 +354,8 @@ class JointViews(Pretext):
     def after_step(self, task: Task) -> None:
         """Move the teacher, the queue, the centre."""
         if self.teacher is not None:
-            share = 1 - self.method.momentum(progress(task))
+            done, num_steps = progress(task)
+            share = 1 - self.method.momentum(done, num_steps=num_steps)
             follow(self.teacher["backbone"], task.backbone, share)
             follow(self.teacher["projector"], self.parts["projector"], share)
         for part in self.parts.values():

@@ -11,8 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..backbones import Backbone
+from ..data.pixels import SMALL
 from ..data.views import View, dino_views
-from .pretext import Parts, Running, ViewMethod, mlp, register_method, rising, takes_size
+from .pretext import (
+    Parts,
+    Running,
+    ViewMethod,
+    first_momentum,
+    mlp,
+    register_method,
+    rising,
+    takes_size,
+)
 from .pretext_losses import byol, dino, info_nce
 
 
@@ -60,7 +70,7 @@ class MoCo(ViewMethod):
         width: Length of what is compared.
         queue_size: Earlier keys to compare with; the paper's 65,536 are for 1.3 million pictures.
         teacher_momentum: How much of the teacher stays at a step; the paper's 0.999 is for runs of
-            a million steps.
+            a million steps. None for `first_momentum`.
     """
 
     views: ClassVar[str] = "moco"
@@ -72,7 +82,7 @@ class MoCo(ViewMethod):
     temperature: float = 0.2
     width: int = 128
     queue_size: int = 4096
-    teacher_momentum: float = 0.99
+    teacher_momentum: float | None = None
 
     def parts(self, num_features: int) -> dict[str, nn.Module]:
         """Build the projector of two layers, without norms, and the queue."""
@@ -87,9 +97,10 @@ class MoCo(ViewMethod):
         queue.note(key)
         return info_nce(query, key, queue.keys, temperature=self.temperature)
 
-    def momentum(self, done: float) -> float:
+    def momentum(self, done: float, *, num_steps: int) -> float:
         """Answer with the same at all times."""
-        return self.teacher_momentum
+        given = self.teacher_momentum
+        return first_momentum(num_steps) if given is None else given
 
 
 @register_method("byol")
@@ -99,7 +110,7 @@ class BYOL(ViewMethod):
 
     Args:
         teacher_momentum: How much of the teacher stays at the first step; it rises to 1. 0.99 is
-            the paper's for 300 epochs, 0.996 for 1,000.
+            the paper's for 300 epochs, 0.996 for 1,000. None for `first_momentum`.
         width: Length of what is compared.
     """
 
@@ -108,7 +119,7 @@ class BYOL(ViewMethod):
     few_rows: ClassVar[int] = 32
     remedy: ClassVar[str] = "a teacher_momentum nearer to 1, or a lower lr="
 
-    teacher_momentum: float = 0.99
+    teacher_momentum: float | None = None
     width: int = 256
 
     def parts(self, num_features: int) -> dict[str, nn.Module]:
@@ -124,18 +135,25 @@ class BYOL(ViewMethod):
         first, second = (parts["predictor"](one) for one in student)
         return byol(first, teacher[1]) + byol(second, teacher[0])
 
-    def momentum(self, done: float) -> float:
+    def momentum(self, done: float, *, num_steps: int) -> float:
         """Rise to 1 along a cosine."""
-        return rising(self.teacher_momentum, done)
+        given = self.teacher_momentum
+        return rising(first_momentum(num_steps) if given is None else given, done)
 
 
 class Prototypes(nn.Module):
-    """Scores of prototypes, by cosine: the head of DINO (arXiv:2104.14294, appendix C)."""
+    """Scores of prototypes, by cosine: the head of DINO (arXiv:2104.14294, appendix C).
 
-    def __init__(self, num_features: int, num_prototypes: int) -> None:
+    Args:
+        num_features: F.
+        num_prototypes: K.
+        norm: Whether there are batch norms between its layers.
+    """
+
+    def __init__(self, num_features: int, num_prototypes: int, *, norm: bool) -> None:
         super().__init__()
         hidden, bottleneck = min(2048, 4 * num_features), min(256, num_features)
-        self.body = mlp(num_features, hidden, hidden, bottleneck, norm=False, activation=nn.GELU)
+        self.body = mlp(num_features, hidden, hidden, bottleneck, norm=norm, activation=nn.GELU)
         self.prototypes = nn.Parameter(torch.randn(num_prototypes, bottleneck) * 0.02)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -150,9 +168,14 @@ class DINO(ViewMethod):
     """Say of small crops what a teacher says of large ones (arXiv:2104.14294).
 
     Args:
-        num_local: Small crops beside the two large ones; the paper has 8, each costs time.
+        num_local: Small crops beside the two large ones; the paper has 8, each costs time. None for
+            4, and for none of pictures of up to 64 pixels, which leave little to crop.
         num_prototypes: K; the paper's 65,536 are for 1.3 million pictures.
-        teacher_momentum: How much of the teacher stays at the first step; it rises to 1.
+        norm: Whether the head has batch norms. An untrained net says nearly the same of all
+            pictures, and batch norms tell them apart from the first step; without them, which is a
+            point better in long runs of transformers (appendix D), a short run hardly starts.
+        teacher_momentum: How much of the teacher stays at the first step; it rises to 1. None for
+            `first_momentum`.
         student_temperature: Divides the student's scores.
         teacher_temperature: Divides the teacher's scores.
         centre_momentum: How much of the centre stays at a step.
@@ -163,24 +186,28 @@ class DINO(ViewMethod):
     lr: ClassVar[float] = 1e-3
     remedy: ClassVar[str] = "a teacher_momentum nearer to 1, a lower lr=, or larger batches"
 
-    num_local: int = 4
-    num_prototypes: int = 4096
-    teacher_momentum: float = 0.99
+    num_local: int | None = None
+    num_prototypes: int = 2048
+    norm: bool = True
+    teacher_momentum: float | None = None
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     centre_momentum: float = 0.9
 
     def draw(self, net: Backbone, size: int) -> tuple[View, ...]:
         """Make small crops of about 3/7 of the size, or of all of it where the net takes one."""
+        num_local = self.num_local
+        if num_local is None:
+            num_local = 0 if size <= SMALL else 4
         local = max(8, round(size * 3 / 7 / 8) * 8)  # nets that halve thrice need a multiple of 8
         if not takes_size(net, local):
             local = size
-        return dino_views(size, num_local=self.num_local, local_size=local)
+        return dino_views(size, num_local=num_local, local_size=local)
 
     def parts(self, num_features: int) -> dict[str, nn.Module]:
         """Build the head, and the centre of what the teacher's says."""
         return {
-            "projector": Prototypes(num_features, self.num_prototypes),
+            "projector": Prototypes(num_features, self.num_prototypes, norm=self.norm),
             "centre": Centre(self.num_prototypes, self.centre_momentum),
         }
 
@@ -195,6 +222,7 @@ class DINO(ViewMethod):
             teacher_temperature=self.teacher_temperature,
         )
 
-    def momentum(self, done: float) -> float:
+    def momentum(self, done: float, *, num_steps: int) -> float:
         """Rise to 1 along a cosine."""
-        return rising(self.teacher_momentum, done)
+        given = self.teacher_momentum
+        return rising(first_momentum(num_steps) if given is None else given, done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +13,15 @@ from mealkit import SSLPretrainer
 from mealkit.backbones import create
 from mealkit.errors import InvalidValueError, UnknownNameError
 from mealkit.specs import ImageDataSpec
-from mealkit.tasks import DINO, METHODS, MoCo, SimCLR
-from mealkit.tasks.pretext import _encode, method_from, mlp, rising, takes_size
+from mealkit.tasks import BYOL, DINO, METHODS, BarlowTwins, MoCo, SimCLR
+from mealkit.tasks.pretext import (
+    _encode,
+    first_momentum,
+    method_from,
+    mlp,
+    rising,
+    takes_size,
+)
 from mealkit.tasks.pretext_teachers import Centre, Queue
 
 VIT = {"depth": 1, "embed_dim": 32, "num_heads": 2, "patch_size": 8}
@@ -23,6 +31,43 @@ def test_momentum_rises_to_one_along_a_cosine() -> None:
     assert rising(0.9, 0.0) == pytest.approx(0.9)
     assert rising(0.9, 0.5) == pytest.approx(0.95)
     assert rising(0.9, 1.0) == pytest.approx(1.0)
+
+
+def test_a_teacher_of_a_short_run_forgets_its_random_start() -> None:
+    assert first_momentum(10_000) == 0.99
+    assert first_momentum(200) == pytest.approx(0.9)
+    assert first_momentum(5) == 0
+    for num_steps in (100, 300, 1_000):
+        kept = [BYOL().momentum(step / num_steps, num_steps=num_steps) for step in range(num_steps)]
+        assert kept[0] == pytest.approx(1 - 20 / num_steps)
+        assert kept[-1] == pytest.approx(1, abs=1e-4)
+        assert math.prod(kept) == pytest.approx(math.exp(-10), rel=0.7)
+    assert BYOL(teacher_momentum=0.5).momentum(0, num_steps=100) == 0.5
+    assert DINO(teacher_momentum=0.5).momentum(0, num_steps=100) == 0.5
+    assert [MoCo().momentum(done, num_steps=100) for done in (0, 1)] == [0.8, 0.8]
+
+
+def test_a_run_tells_its_teacher_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def momentum(self: BYOL, done: float, *, num_steps: int) -> float:
+        asked.append((done, num_steps))
+        return 0.5
+
+    monkeypatch.setattr(BYOL, "momentum", momentum)
+    net = create("mealkit_resnet8", options={"width": 4})
+    pictures = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    pre = SSLPretrainer.from_arrays(pictures, backbone=net, method="byol")
+    pre.pretrain(epochs=2, batch_size=32)
+    assert asked == [(0.25, 4), (0.5, 4), (0.75, 4), (1.0, 4)]
+
+
+def test_narrow_embeddings_are_decorrelated_more_strongly() -> None:
+    first, second = torch.randn(2, 16, 512, generator=torch.Generator().manual_seed(0))
+    usual = BarlowTwins().loss({}, [first, second], [])
+    assert usual == BarlowTwins(off_diagonal=0.02).loss({}, [first, second], [])
+    wide = [torch.randn(8, 4096), torch.randn(8, 4096)]
+    assert BarlowTwins().loss({}, wide, []) == BarlowTwins(off_diagonal=5e-3).loss({}, wide, [])
 
 
 def test_a_projector_has_norms_between_its_layers() -> None:
@@ -52,6 +97,7 @@ def test_local_crops_are_small_where_the_net_takes_them() -> None:
     sizes = [view.size for view in DINO(num_local=2).objective(convolves).views]
     assert sizes == [(32, 32), (32, 32), 16, 16]
     spec = ImageDataSpec(size=32)
+    assert len(DINO().objective(convolves).views) == 2, "small pictures leave little to crop"
     fixed = create("vit_tiny_patch16_224", spec, pretrained=False, options=VIT)
     assert not takes_size(fixed, 16)
     sizes = [view.size for view in DINO(num_local=2).objective(fixed).views]
