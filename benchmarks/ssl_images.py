@@ -4,7 +4,8 @@ A small net learns from the 20,000 unlabelled pictures of the CIFAR-10 subset (3
 epochs, in batches of 256. Its frozen features, and those of the same net before, are then scored on
 the 1,000 test pictures: by 20 nearest neighbours among the 5,000 training pictures, and by a linear
 head on them, whose penalty is cross-validated among them. mae needs a vision transformer and gets a
-small one; all other methods train `mealkit_resnet8`. CPU seconds are those of `pretrain`, reading
+small one, whose features are the mean of its patches; all other methods train `mealkit_resnet8`.
+CPU seconds are those of `pretrain`, reading
 and views included, on one thread. Test pictures choose nothing.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/ssl_images.py --seeds 0
@@ -29,7 +30,7 @@ from mealkit.specs import ImageDataSpec
 COLUMNS = ("method", "CPU s", "steps", "kNN before", "kNN", "linear before", "linear", "rank")
 EPOCHS = {"dino": 2, "mae": 6, "moco": 4}
 """Those that cost less per picture see all pictures more often, and those that cost more, less."""
-VIT = {"patch_size": 4, "embed_dim": 128, "depth": 4, "num_heads": 4}
+VIT = {"patch_size": 4, "embed_dim": 128, "depth": 4, "num_heads": 4, "global_pool": "avg"}
 
 
 def build(method: str, seed: int) -> Backbone:

@@ -30,6 +30,7 @@ from mealkit.data.samples import Subset
 from mealkit.tasks.pretrain_evaluation import PretrainEvaluation, PretrainScore, draw_labels
 from mealkit.tasks.probing import single_labels
 
+BACKBONE = "mealkit_resnet8"
 SIDES = ("untrained", "pretrained")
 EPOCHS = {0.01: 100, 0.1: 60}
 """Of fine-tuning, by the share of labels."""
@@ -42,13 +43,13 @@ NUM_SELECTION = 2000
 COLUMNS = ("labels", "from scratch", "pretrained", "gain", "95 %", "pairs")
 
 
-def pretrained(photos: Path, options: argparse.Namespace) -> tuple[Backbone, Result]:
+def pretrained(photos: Path, options: argparse.Namespace, backbone: str) -> tuple[Backbone, Result]:
     """Pretrain and keep the weights, or read those that are kept."""
-    kept = options.kept / f"{options.backbone}-simclr-{options.pretrain_epochs}"
+    kept = options.kept / f"{backbone}-simclr-{options.pretrain_epochs}"
     if (kept / "task.json").is_file():
         return mealkit.load(kept).backbone, {"read": str(kept)}
     torch.manual_seed(0)
-    net = create(options.backbone, pretrained=False)
+    net = create(backbone, pretrained=False)
     pre = SSLPretrainer.from_folder(photos / "unlabelled", backbone=net, method="simclr")
     started = time.process_time()
     batch_size = 16 if options.quick else 256
@@ -84,7 +85,7 @@ def score(
                 order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))
                 part.test = Subset(data.train, [rest[i] for i in order[:NUM_SELECTION].tolist()])
             torch.manual_seed(seed)
-            nets = {"untrained": create(options.backbone, pretrained=False), "pretrained": net}
+            nets = {"untrained": create(BACKBONE, pretrained=False), "pretrained": net}
             for side, lr in rates.items():
                 accuracy = finetune(
                     nets[side],
@@ -138,7 +139,7 @@ def main(options: argparse.Namespace) -> None:
     logging.getLogger("mealkit").setLevel(logging.ERROR)
     known = environment(options)
     with unpacked(options.shared, num_each=None, quick=options.quick, unlabelled=True) as photos:
-        net, pretraining = pretrained(photos, options)
+        net, pretraining = pretrained(photos, options, BACKBONE)
         print(f"pretraining: {pretraining}", file=sys.stderr, flush=True)
         data = ImageData.from_folders(photos / "train", test=photos / "test", split=0)
         result: Result = {"environment": known, "pretraining": pretraining}
@@ -161,7 +162,6 @@ if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.set_defaults(seeds=[0, 1, 2, 3, 4])
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.01, 0.1])
-    parser.add_argument("--backbone", default="mealkit_resnet8")
     parser.add_argument("--pretrain-epochs", type=int, default=25)
     parser.add_argument(
         "--kept", type=Path, default=Path("pretrained"), help="folder of the pretrained weights"
