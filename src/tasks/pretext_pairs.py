@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .pretext import Parts, ViewMethod, mlp, register_method
+from .pretext import PREDICTOR_RATE, Parts, ViewMethod, mlp, register_method
 from .pretext_losses import barlow_twins, negative_cosine, nt_xent, vicreg
 
 
@@ -48,6 +48,9 @@ class SimSiam(ViewMethod):
     """
 
     views: ClassVar[str] = "moco"
+    lr: ClassVar[float] = 5e-4
+    batch_size: ClassVar[int] = 64  # nothing is told from the batch, and steps count for more
+    times: ClassVar[Mapping[str, float]] = PREDICTOR_RATE
     few_rows: ClassVar[int] = 32
     remedy: ClassVar[str] = "a lower lr=, method='byol', or method='vicreg', which cannot collapse"
 

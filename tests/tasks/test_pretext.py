@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -13,15 +13,8 @@ from mealkit import SSLPretrainer
 from mealkit.backbones import create
 from mealkit.errors import InvalidValueError, UnknownNameError
 from mealkit.specs import ImageDataSpec
-from mealkit.tasks import BYOL, DINO, METHODS, BarlowTwins, MoCo, SimCLR
-from mealkit.tasks.pretext import (
-    _encode,
-    first_momentum,
-    method_from,
-    mlp,
-    rising,
-    takes_size,
-)
+from mealkit.tasks import DINO, METHODS, BarlowTwins, MoCo, SimCLR
+from mealkit.tasks.pretext import _encode, method_from, mlp, rising, takes_size
 from mealkit.tasks.pretext_teachers import Centre, Queue
 
 VIT = {"depth": 1, "embed_dim": 32, "num_heads": 2, "patch_size": 8}
@@ -33,33 +26,30 @@ def test_momentum_rises_to_one_along_a_cosine() -> None:
     assert rising(0.9, 1.0) == pytest.approx(1.0)
 
 
-def test_a_teacher_of_a_short_run_forgets_its_random_start() -> None:
-    assert first_momentum(10_000) == 0.99
-    assert first_momentum(200) == pytest.approx(0.9)
-    assert first_momentum(5) == 0
-    for num_steps in (100, 300, 1_000):
-        kept = [BYOL().momentum(step / num_steps, num_steps=num_steps) for step in range(num_steps)]
-        assert kept[0] == pytest.approx(1 - 20 / num_steps)
-        assert kept[-1] == pytest.approx(1, abs=1e-4)
-        assert math.prod(kept) == pytest.approx(math.exp(-10), rel=0.7)
-    assert BYOL(teacher_momentum=0.5).momentum(0, num_steps=100) == 0.5
-    assert DINO(teacher_momentum=0.5).momentum(0, num_steps=100) == 0.5
-    assert [MoCo().momentum(done, num_steps=100) for done in (0, 1)] == [0.8, 0.8]
+class Rates(pl.Callback):
+    """Note which parameters have which rate at the peak."""
+
+    def __init__(self) -> None:
+        self.names: dict[float, set[str]] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        names = {id(parameter): name for name, parameter in pl_module.named_parameters()}
+        for group in trainer.optimizers[0].param_groups:
+            named = {names[id(parameter)] for parameter in group["params"]}
+            self.names.setdefault(group["initial_lr"], set()).update(named)
 
 
-def test_a_run_tells_its_teacher_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def momentum(self: BYOL, done: float, *, num_steps: int) -> float:
-        asked.append((done, num_steps))
-        return 0.5
-
-    monkeypatch.setattr(BYOL, "momentum", momentum)
-    net = create("mealkit_resnet8", options={"width": 4})
+@pytest.mark.parametrize("method", ["byol", "simsiam", "simclr"])
+def test_a_predictor_learns_faster_than_what_it_predicts(method: str) -> None:
     pictures = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
-    pre = SSLPretrainer.from_arrays(pictures, backbone=net, method="byol")
-    pre.pretrain(epochs=2, batch_size=32)
-    assert asked == [(0.25, 4), (0.5, 4), (0.75, 4), (1.0, 4)]
+    net = create("mealkit_resnet8", options={"width": 4})
+    pre = SSLPretrainer.from_arrays(pictures, backbone=net, method=method)
+    rates = Rates()
+    pre.pretrain(epochs=1, batch_size=32, lr=1e-3, callbacks=[rates])
+    fast = {n for n, _ in pre.named_parameters() if n.startswith("objective.parts.predictor.")}
+    assert bool(fast) == (method != "simclr")
+    assert rates.names.pop(1e-2, set()) == fast
+    assert list(rates.names) == [1e-3]
 
 
 def test_narrow_embeddings_are_decorrelated_more_strongly() -> None:
