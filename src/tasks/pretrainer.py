@@ -433,9 +433,9 @@ class SSLPretrainer(Task):
             data: What to learn from; None for the data this task was made from.
             epochs: How often every input is seen; None for 100. Learning without labels takes many.
             lr: Peak learning rate of AdamW; None for the method's own.
-            batch_size: Rows in a batch; None for the data's own, else the method's: 256, or 64 for
-                byol, simsiam and dino. ``"auto"`` halves that until a step fits into memory, and
-                adds up gradients.
+            batch_size: Rows in a batch; None for the data's own, else the method's: 256, or 64
+                where little or nothing is told from the batch (``pre.method.batch_size``).
+                ``"auto"`` halves that until a step fits into memory, and adds up gradients.
             run: Folder for settings, history, checkpoint, curves and the saved task. Never
                 overwritten.
             resume: Whether a run that was stopped goes on from its checkpoint, to the weights that
