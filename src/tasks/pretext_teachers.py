@@ -77,6 +77,8 @@ class MoCo(ViewMethod):
     student: ClassVar[slice] = slice(0, 1)
     teacher: ClassVar[slice] = slice(1, 2)
     shuffles: ClassVar[bool] = True
+    lr: ClassVar[float] = 5e-4
+    batch_size: ClassVar[int] = 64  # the queue is what a key is told from, and steps count for more
     remedy: ClassVar[str] = "a longer queue, a higher teacher_momentum, or a lower lr="
 
     temperature: float = 0.2

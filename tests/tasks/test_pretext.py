@@ -52,6 +52,19 @@ def test_a_predictor_learns_faster_than_what_it_predicts(method: str) -> None:
     assert list(rates.names) == [1e-3]
 
 
+@pytest.mark.parametrize(("method", "num_steps"), [("simclr", 1), ("moco", 2), ("simsiam", 2)])
+def test_a_method_has_batches_of_its_own(method: str, num_steps: int) -> None:
+    pictures = torch.randint(0, 256, (128, 3, 32, 32), dtype=torch.uint8)
+    net = create("mealkit_resnet8", options={"width": 4})
+    pre = SSLPretrainer.from_arrays(pictures, backbone=net, method=method)
+    seen: list[int] = []
+    count = pl.callbacks.LambdaCallback(
+        on_train_end=lambda trainer, task: seen.append(trainer.global_step)
+    )
+    pre.pretrain(epochs=1, callbacks=[count])
+    assert seen == [num_steps]
+
+
 def test_narrow_embeddings_are_decorrelated_more_strongly() -> None:
     first, second = torch.randn(2, 16, 512, generator=torch.Generator().manual_seed(0))
     usual = BarlowTwins().loss({}, [first, second], [])
