@@ -85,7 +85,7 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.set_defaults(seeds=[0])
-    parser.add_argument("--pretrain-epochs", type=int, default=4)
+    parser.add_argument("--pretrain-epochs", type=int, default=2)
     parser.add_argument(
         "--kept", type=Path, default=Path("pretrained"), help="folder of the pretrained weights"
     )
