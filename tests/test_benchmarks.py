@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from mealkit.backbones import create
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -288,3 +292,53 @@ def test_semi_supervised_texts_score_every_method_on_the_same_draw(tmp_path: Pat
         assert results["summary"][side]["gain"] == pytest.approx(gain)
         assert f"| {side} |" in report
     assert results["runs"]["mean_teacher"][0]["unlabelled/mask_rate"] == 1
+
+
+@pytest.mark.slow
+def test_few_labels_pair_both_nets_and_keep_the_pretrained_one(tmp_path: Path) -> None:
+    more = ("--pretrain-epochs", "1", "--fractions", "0.5", "--kept", "kept")
+    results, report = run_quickly("ssl_labels.py", tmp_path, *more)
+    assert {(run["backbone"], run["num_labels"]) for run in results["runs"]} == {
+        ("untrained", 12),
+        ("pretrained", 12),
+    }
+    accuracy = {run["backbone"]: run["accuracy"] for run in results["runs"]}
+    (gain,) = results["summary"]
+    assert gain["gain"] == pytest.approx(accuracy["pretrained"] - accuracy["untrained"])
+    assert results["pretraining"]["cpu_seconds"] > 0
+    assert "Few labels" in report
+    chosen, report = run_quickly("ssl_labels.py", tmp_path, *more, "--select")
+    assert chosen["pretraining"]["read"].endswith("kept/mealkit_resnet8-simclr-1")
+    assert len(chosen["selection"]) == 6
+    assert "runs" not in chosen
+
+
+@pytest.mark.slow
+def test_the_step_is_measured_on_the_net_that_comes_with_mealkit(tmp_path: Path) -> None:
+    results, report = run_quickly("ssl_step.py", tmp_path)
+    assert set(results["summary"]) == {"mealkit", "own loop, mealkit's views"}
+    assert results["summary"]["mealkit"]["times"] == 1
+    for runs in results["runs"].values():
+        assert runs[0]["steps"] == 5
+        assert runs[0]["images_per_second"] > 0
+    assert "The SimCLR step" in report
+    spec = importlib.util.spec_from_file_location("step", BENCHMARKS / "sides/simclr_step.py")
+    side = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(side)
+    own, ours = side.resnet8(), create("mealkit_resnet8").net
+    assert [p.shape for p in own.parameters()] == [p.shape for p in ours.parameters()]
+    for theirs, given in zip(own.parameters(), ours.parameters(), strict=True):
+        theirs.data.copy_(given.data)
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(own.eval()(images), ours.eval()(images).mean((2, 3)), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_weights_without_labels_stand_beside_the_shipped_ones(tmp_path: Path) -> None:
+    more = ("--pretrain-epochs", "1", "--kept", "kept")
+    results, report = run_quickly("ssl_tiny.py", tmp_path, *more)
+    assert set(results["runs"]) == {"random", "shipped, with labels", "SimCLR, 1 epochs"}
+    for scores in results["runs"].values():
+        assert scores["digits"]["linear"] > 0.5, "chance is 0.1"
+    assert (tmp_path / "kept/mealkit_tiny-simclr-1/task.json").is_file()
+    assert "Weights of mealkit_tiny" in report

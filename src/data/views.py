@@ -327,16 +327,18 @@ def dino_views(size: int, *, num_local: int = 8, local_size: int | None = None) 
     """Two large and several small crops (Caron et al. 2021, arXiv:2104.14294, section 3.1).
 
     Args:
-        size: Of the large crops, which keep 40 % of the area or more.
+        size: Of the large crops, which keep 40 % of the area or more, and 20 % where there are no
+            small ones.
         num_local: How many small crops there are.
         local_size: Of the small crops, which keep 5 to 40 % of the area; None for 3/7 of ``size``,
             as 96 of 224 pixels are. A net that cuts pictures into patches needs a multiple of their
             size.
     """
     local = max(1, round(size * 3 / 7)) if local_size is None else local_size
+    large = (0.4 if num_local else 0.2, 1.0)
     return (
-        _byol(size, scale=(0.4, 1.0), blur=_unless_small(size, 1.0)),
-        _byol(size, scale=(0.4, 1.0), blur=_unless_small(size, 0.1), solarize=0.2),
+        _byol(size, scale=large, blur=_unless_small(size, 1.0)),
+        _byol(size, scale=large, blur=_unless_small(size, 0.1), solarize=0.2),
         *[_byol(local, scale=(0.05, 0.4), blur=_unless_small(size, 0.5))] * num_local,
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .pretext import Pretext
+from .training import count_epochs
 
 if TYPE_CHECKING:
     from .task import Task
@@ -66,6 +67,9 @@ class CollapseAlarm(pl.Callback):
     Both are in the history of every run, labels or not, as ``embedding/spread`` and
     ``embedding/rank``.
 
+    An untrained net may say nearly the same of all inputs, and needs steps until it does not. So
+    nothing is judged while the rate is warmed up, and what is low but higher than ever is well.
+
     Args:
         task: What is trained.
         on_collapse: ``"warn"``, or ``"stop"`` to end the run as well.
@@ -77,6 +81,7 @@ class CollapseAlarm(pl.Callback):
         self._num_steps = 0
         self._num_strikes = 0
         self._raised = False
+        self._highest = (-math.inf, -math.inf)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count steps from where this run starts."""
@@ -108,13 +113,24 @@ class CollapseAlarm(pl.Callback):
         self._task.measured |= found
         for logger in trainer.loggers:
             logger.log_metrics(found, step=trainer.global_step)
-        # NaN is no collapse, but no healthy embedding either.
         method = objective.method
-        lowest_rank = min(method.lowest_rank, len(rows) / _ROWS_PER_RANK)
-        collapsed = not (spread >= method.lowest_spread and rank >= lowest_rank)
-        self._num_strikes = self._num_strikes + 1 if collapsed else 0
+        lowest = (method.lowest_spread, min(method.lowest_rank, len(rows) / _ROWS_PER_RANK))
+        values, highest = (spread, rank), self._highest
+        # NaN is no collapse, but no healthy embedding either.
+        well = [
+            value >= low or value > before
+            for value, low, before in zip(values, lowest, highest, strict=True)
+        ]
+        self._highest = (max(highest[0], spread), max(highest[1], rank))
+        if self._is_warm(trainer):
+            self._num_strikes = 0 if all(well) else self._num_strikes + 1
         if self._num_strikes >= PATIENCE and not self._raised:
             self._raise(trainer, objective, spread, rank, rows.shape[1])
+
+    def _is_warm(self, trainer: pl.Trainer) -> bool:
+        num_epochs, steps_per_epoch = count_epochs(trainer)
+        num_warmup = num_epochs * steps_per_epoch * self._task.plan.training.warmup
+        return trainer.global_step > num_warmup
 
     def _raise(
         self, trainer: pl.Trainer, objective: Pretext, spread: float, rank: float, width: int
@@ -135,8 +151,13 @@ class CollapseAlarm(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:  # Any: plain values, for Lightning
         """Answer with what a resumed run needs to know of the steps before it."""
-        return {"num_strikes": self._num_strikes, "raised": self._raised}
+        return {
+            "num_strikes": self._num_strikes,
+            "raised": self._raised,
+            "highest": self._highest,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the steps before a resumed run."""
         self._num_strikes, self._raised = state_dict["num_strikes"], state_dict["raised"]
+        self._highest = state_dict["highest"]

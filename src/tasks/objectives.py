@@ -7,7 +7,9 @@ others, each a class here and nothing anywhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
@@ -46,6 +48,9 @@ class Objective(nn.Module):
 
     solves: ClassVar[bool] = False
     """Whether `solve` can fit a fresh head to the features of a frozen backbone."""
+
+    times: Mapping[str, float] = MappingProxyType({})
+    """Of its modules, by name: how many times the learning rate is theirs."""
 
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Turn a batch into a loss."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -17,7 +17,12 @@ HEAD = "head"
 
 
 def parameter_groups(
-    backbone: Backbone, others: nn.Module, *, lr: float, weight_decay: float
+    backbone: Backbone,
+    others: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    times: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:  # Any: what torch's optimisers take
     """Put every parameter in one group per block, apart by whether it decays.
 
@@ -30,6 +35,8 @@ def parameter_groups(
             block of the backbone names belongs to it, too: the last layer of a net for series.
         lr: The peak rate of every group; the schedule multiplies it.
         weight_decay: For the parameters that decay.
+        times: Of modules beside the backbone, by their names in ``others``: how many times the
+            rate is theirs. Such parameters have groups of their own.
     """
     named = dict(backbone.named_parameters())
     parts: list[tuple[str | int, dict[str, nn.Parameter]]] = [
@@ -41,15 +48,21 @@ def parameter_groups(
     parts.append((HEAD, rest))
     groups: list[dict[str, Any]] = []
     for part, parameters in parts:
-        decays: list[nn.Parameter] = []
-        stays: list[nn.Parameter] = []
+        alike: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, parameter in parameters.items():
             flat = parameter.ndim <= 1 or name in backbone.no_weight_decay
-            (stays if flat else decays).append(parameter)
-        for params, decay in ((decays, weight_decay), (stays, 0.0)):
-            if params:
-                groups.append({"params": params, "weight_decay": decay, "lr": lr, "part": part})
+            factor = _times(name, times or {}) if part == HEAD else 1.0
+            alike.setdefault((factor, flat), []).append(parameter)
+        for (factor, flat), params in sorted(alike.items(), key=lambda group: group[0]):
+            decay = 0.0 if flat else weight_decay
+            group = {"params": params, "weight_decay": decay, "lr": factor * lr, "part": part}
+            groups.append(group)
     return groups
+
+
+def _times(name: str, times: Mapping[str, float]) -> float:
+    """Answer with the factor of the module that a parameter belongs to, else with 1."""
+    return next((factor for of, factor in times.items() if name.startswith(f"{of}.")), 1.0)
 
 
 def make_optimizer(groups: list[dict[str, Any]]) -> AdamW:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .pretext import Parts, ViewMethod, mlp, register_method
+from .pretext import PREDICTOR_RATE, Parts, ViewMethod, mlp, register_method
 from .pretext_losses import barlow_twins, negative_cosine, nt_xent, vicreg
 
 
@@ -48,6 +48,9 @@ class SimSiam(ViewMethod):
     """
 
     views: ClassVar[str] = "moco"
+    lr: ClassVar[float] = 5e-4
+    batch_size: ClassVar[int] = 64  # nothing is told from the batch, and steps count for more
+    times: ClassVar[Mapping[str, float]] = PREDICTOR_RATE
     few_rows: ClassVar[int] = 32
     remedy: ClassVar[str] = "a lower lr=, method='byol', or method='vicreg', which cannot collapse"
 
@@ -72,7 +75,9 @@ class BarlowTwins(ViewMethod):
     """Make dimensions of two views agree, and differ from each other (arXiv:2103.03230).
 
     Args:
-        off_diagonal: Weight of correlations between different dimensions.
+        off_diagonal: Weight of correlations between different dimensions. None for the paper's
+            5e-3, and for more where the embeddings have fewer than 2,048 dimensions: there are
+            fewer such correlations for each dimension.
         widening: Width of the projector over the number of features: 8,192 over 2,048 in the paper.
     """
 
@@ -80,7 +85,7 @@ class BarlowTwins(ViewMethod):
     few_rows: ClassVar[int] = 64
     remedy: ClassVar[str] = "larger batches, a lower lr=, or a lower off_diagonal"
 
-    off_diagonal: float = 5e-3
+    off_diagonal: float | None = None
     widening: int = 4
 
     def parts(self, num_features: int) -> dict[str, nn.Module]:
@@ -91,7 +96,9 @@ class BarlowTwins(ViewMethod):
     def loss(self, parts: Parts, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Compare the dimensions of the two views."""
         first, second = student
-        return barlow_twins(first, second, off_diagonal=self.off_diagonal)
+        usual = 5e-3 * max(1.0, 2048 / first.shape[1])
+        weight = usual if self.off_diagonal is None else self.off_diagonal
+        return barlow_twins(first, second, off_diagonal=weight)
 
 
 @register_method("vicreg")

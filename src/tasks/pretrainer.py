@@ -433,8 +433,9 @@ class SSLPretrainer(Task):
             data: What to learn from; None for the data this task was made from.
             epochs: How often every input is seen; None for 100. Learning without labels takes many.
             lr: Peak learning rate of AdamW; None for the method's own.
-            batch_size: Rows in a batch; None for the data's own, else 256. ``"auto"`` halves that
-                until a step fits into memory, and adds up gradients.
+            batch_size: Rows in a batch; None for the data's own, else the method's: 256, or 64
+                where little or nothing is told from the batch (``pre.method.batch_size``).
+                ``"auto"`` halves that until a step fits into memory, and adds up gradients.
             run: Folder for settings, history, checkpoint, curves and the saved task. Never
                 overwritten.
             resume: Whether a run that was stopped goes on from its checkpoint, to the weights that
@@ -464,7 +465,7 @@ class SSLPretrainer(Task):
         source = self._resolve_data(data)
         size = batch_size
         if size is None and source.batch_size is None:
-            size = PRETRAIN_BATCH_SIZE[self.method.kind]
+            size = self.method.batch_size or PRETRAIN_BATCH_SIZE[self.method.kind]
         self._introduce(source, size)
         return super().finetune(
             source,

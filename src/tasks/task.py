@@ -313,7 +313,11 @@ class Task(pl.LightningModule):
         """Build AdamW with one group per block, and its schedule."""
         plan, trainer = self.plan, self.trainer
         groups = parameter_groups(
-            self.backbone, self, lr=plan.lr, weight_decay=plan.training.weight_decay
+            self.backbone,
+            self,
+            lr=plan.lr,
+            weight_decay=plan.training.weight_decay,
+            times={f"objective.{name}": factor for name, factor in self.objective.times.items()},
         )
         optimizer = make_optimizer(groups)
         schedule = self.schedule(trainer)

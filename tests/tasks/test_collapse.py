@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch.nn import functional
 
-from mealkit import SSLPretrainer
+from mealkit import SSLPretrainer, Training
 from mealkit.backbones import create
 from mealkit.tasks import SimSiam
-from mealkit.tasks.collapse import effective_rank, spread_of
+from mealkit.tasks.collapse import CollapseAlarm, effective_rank, spread_of
 
 
 def test_spread_is_one_for_all_directions_and_zero_for_one() -> None:
@@ -77,12 +78,58 @@ def test_a_gradient_that_leaks_raises_the_alarm_and_ends_the_run(
     assert history.rows[-1]["embedding/rank"] < 4
 
 
-@pytest.mark.parametrize("method", ["simclr", "simsiam", "byol"])
+@pytest.mark.parametrize("method", ["simclr", "simsiam", "byol", "dino"])
 def test_what_is_healthy_raises_none(method: str, caplog: pytest.LogCaptureFixture) -> None:
     history = make(method).pretrain(epochs=15, batch_size=64)
     assert "collapsed" not in caplog.text
     assert len(history) == 15
     assert all(row["embedding/rank"] > 4 for row in history.rows)
+
+
+def first_warning(spreads: list[float], *, warmup: float = 0.1) -> int | None:
+    """Look every 10 of 100 steps at rows of given spreads; answer with the step of the warning."""
+    pre = make("simclr")
+    pre.plan_training(training=Training(warmup=warmup))
+    alarm = CollapseAlarm(pre, "stop")
+    trainer = SimpleNamespace(
+        fit_loop=SimpleNamespace(setup_data=lambda: None),
+        num_training_batches=len(spreads),
+        accumulate_grad_batches=1,
+        max_epochs=10,
+        max_steps=-1,
+        loggers=[],
+        is_global_zero=True,
+        should_stop=False,
+    )
+    rows = torch.randn(200, 32, generator=torch.Generator().manual_seed(0))
+    for number, spread in enumerate(spreads):
+        trainer.global_step = 10 * (number + 1)
+        mean = torch.full((32,), 1 / spread)  # rows of length about 1 / spread each
+        alarm._look(trainer, pre.objective, rows + mean)
+        if trainer.should_stop:
+            return trainer.global_step
+    return None
+
+
+def test_what_starts_low_may_rise() -> None:
+    assert first_warning([0.03] * 10) == 40, "the first look is higher than ever"
+    assert first_warning([0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.5, 0.5]) is None
+    assert first_warning([0.01, 0.02, 0.03, 0.04, 0.03, 0.03, 0.02, 0.02, 0.02, 0.02]) == 70
+
+
+def test_nothing_is_judged_during_the_warmup() -> None:
+    low_at_first = [0.04, 0.03, 0.03, 0.03, 0.03, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert first_warning(low_at_first, warmup=0.1) == 40
+    assert first_warning(low_at_first, warmup=0.5) is None
+    assert first_warning([0.03] * 10, warmup=0.5) == 80
+
+
+def test_an_alarm_that_is_resumed_remembers_what_was_highest() -> None:
+    alarm, other = (CollapseAlarm(make("simclr"), "warn") for _ in range(2))
+    alarm._highest, alarm._num_strikes = (0.3, 9.0), 2
+    other.load_state_dict(alarm.state_dict())
+    assert other.state_dict() == alarm.state_dict()
+    assert other._highest == (0.3, 9.0)
 
 
 def test_a_warning_comes_once_and_the_run_goes_on(caplog: pytest.LogCaptureFixture) -> None:

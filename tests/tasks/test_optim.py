@@ -33,6 +33,16 @@ def test_every_parameter_is_in_one_group(task_like: nn.ModuleDict) -> None:
     assert sorted(found) == sorted(id(p) for p in task_like.parameters())
 
 
+def test_a_named_module_has_a_rate_of_its_own(task_like: nn.ModuleDict) -> None:
+    groups = parameter_groups(
+        task_like["backbone"], task_like, lr=0.1, weight_decay=0.5, times={"head": 3, "hea": 9}
+    )
+    for group in groups:
+        assert group["lr"] == pytest.approx(0.3 if group["part"] == HEAD else 0.1)
+    (matrix, vector) = [group for group in groups if group["part"] == HEAD]
+    assert (matrix["weight_decay"], vector["weight_decay"]) == (0.5, 0.0)
+
+
 def test_vectors_have_no_weight_decay(task_like: nn.ModuleDict) -> None:
     for group in groups_of(task_like):
         flat = {p.ndim <= 1 for p in group["params"]}

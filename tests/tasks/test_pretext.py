@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -12,7 +13,7 @@ from mealkit import SSLPretrainer
 from mealkit.backbones import create
 from mealkit.errors import InvalidValueError, UnknownNameError
 from mealkit.specs import ImageDataSpec
-from mealkit.tasks import DINO, METHODS, MoCo, SimCLR
+from mealkit.tasks import DINO, METHODS, BarlowTwins, MoCo, SimCLR
 from mealkit.tasks.pretext import _encode, method_from, mlp, rising, takes_size
 from mealkit.tasks.pretext_teachers import Centre, Queue
 
@@ -23,6 +24,53 @@ def test_momentum_rises_to_one_along_a_cosine() -> None:
     assert rising(0.9, 0.0) == pytest.approx(0.9)
     assert rising(0.9, 0.5) == pytest.approx(0.95)
     assert rising(0.9, 1.0) == pytest.approx(1.0)
+
+
+class Rates(pl.Callback):
+    """Note which parameters have which rate at the peak."""
+
+    def __init__(self) -> None:
+        self.names: dict[float, set[str]] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        names = {id(parameter): name for name, parameter in pl_module.named_parameters()}
+        for group in trainer.optimizers[0].param_groups:
+            named = {names[id(parameter)] for parameter in group["params"]}
+            self.names.setdefault(group["initial_lr"], set()).update(named)
+
+
+@pytest.mark.parametrize("method", ["byol", "simsiam", "simclr"])
+def test_a_predictor_learns_faster_than_what_it_predicts(method: str) -> None:
+    pictures = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    net = create("mealkit_resnet8", options={"width": 4})
+    pre = SSLPretrainer.from_arrays(pictures, backbone=net, method=method)
+    rates = Rates()
+    pre.pretrain(epochs=1, batch_size=32, lr=1e-3, callbacks=[rates])
+    fast = {n for n, _ in pre.named_parameters() if n.startswith("objective.parts.predictor.")}
+    assert bool(fast) == (method != "simclr")
+    assert rates.names.pop(1e-2, set()) == fast
+    assert list(rates.names) == [1e-3]
+
+
+@pytest.mark.parametrize(("method", "num_steps"), [("simclr", 1), ("moco", 2), ("simsiam", 2)])
+def test_a_method_has_batches_of_its_own(method: str, num_steps: int) -> None:
+    pictures = torch.randint(0, 256, (128, 3, 32, 32), dtype=torch.uint8)
+    net = create("mealkit_resnet8", options={"width": 4})
+    pre = SSLPretrainer.from_arrays(pictures, backbone=net, method=method)
+    seen: list[int] = []
+    count = pl.callbacks.LambdaCallback(
+        on_train_end=lambda trainer, task: seen.append(trainer.global_step)
+    )
+    pre.pretrain(epochs=1, callbacks=[count])
+    assert seen == [num_steps]
+
+
+def test_narrow_embeddings_are_decorrelated_more_strongly() -> None:
+    first, second = torch.randn(2, 16, 512, generator=torch.Generator().manual_seed(0))
+    usual = BarlowTwins().loss({}, [first, second], [])
+    assert usual == BarlowTwins(off_diagonal=0.02).loss({}, [first, second], [])
+    wide = [torch.randn(8, 4096), torch.randn(8, 4096)]
+    assert BarlowTwins().loss({}, wide, []) == BarlowTwins(off_diagonal=5e-3).loss({}, wide, [])
 
 
 def test_a_projector_has_norms_between_its_layers() -> None:
@@ -52,6 +100,7 @@ def test_local_crops_are_small_where_the_net_takes_them() -> None:
     sizes = [view.size for view in DINO(num_local=2).objective(convolves).views]
     assert sizes == [(32, 32), (32, 32), 16, 16]
     spec = ImageDataSpec(size=32)
+    assert len(DINO().objective(convolves).views) == 2, "small pictures leave little to crop"
     fixed = create("vit_tiny_patch16_224", spec, pretrained=False, options=VIT)
     assert not takes_size(fixed, 16)
     sizes = [view.size for view in DINO(num_local=2).objective(fixed).views]
