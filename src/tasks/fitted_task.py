@@ -77,7 +77,7 @@ class FittedTask(SourcedTask):
     ) -> None:
         check_quality(quality, backbone)
         seen = None if context is None else {"context_steps": context}
-        net = create(backbone or "ridge", spec, preprocessing=seen)
+        net = create("ridge" if backbone is None else backbone, spec, preprocessing=seen)
         if not isinstance(net, SeriesBackbone):
             raise InvalidValueError(
                 f"Forecaster needs a backbone for series, got one for {net.input_spec.kind}."

@@ -13,7 +13,7 @@ from torch import nn
 from ..backbones import Backbone
 from ..data.series import SeriesData
 from ..data.series_samples import Scale
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, check_count
 from ..specs import DataSpec, SeriesDataSpec
 from .backtest import backtest, evaluate, read_future, read_table
 from .choosing import Quality
@@ -101,8 +101,7 @@ class Forecaster(FittedTask):
         self.look(inputs)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
-        if steps < 1:
-            raise InvalidValueError(f"horizon={horizon}: expected at least 1 step.")
+        check_count("horizon", steps)
         table = read_future(self, table, future, steps=steps)
         samples = samples_at(
             table,
