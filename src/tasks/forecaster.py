@@ -311,15 +311,15 @@ class Forecaster(FittedTask):
         Args:
             folder: Absent, empty, or an earlier saved task, which is replaced as a whole.
             history: Whether the last values of each series are kept; without them, `predict` asks
-                for data, and tells the scales of the series and their covariates from those, which
-                may differ a little from those of training.
+                for data, and forecasts from the same data the same. Names of series, their scales
+                and the usual size of their errors are kept in any case.
 
         Raises:
             SavedTaskError: The folder holds something else.
         """
         kept = self.memory
         if not history:
-            self.memory = Memory()
+            self.memory = kept.without_values()
         try:
             return super().save(folder)
         finally:

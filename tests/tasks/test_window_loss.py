@@ -18,6 +18,7 @@ from mealkit import Forecaster, SeriesData
 from mealkit.errors import BackboneError, DataError, InvalidValueError
 from mealkit.specs import SeriesDataSpec
 from mealkit.tasks import Training
+from mealkit.tasks.stopping import TimeLimit
 
 NETS = [
     name
@@ -189,6 +190,22 @@ def test_windows_that_validated_are_learnt_from_at_last(caplog):
         means.append(task.predict().mean)
         assert ("Learning again" in caplog.text) == refit
     assert not np.allclose(*means, atol=1e-3)
+
+
+@pytest.mark.parametrize(("refit", "shares"), [(True, [30.0, 30.0]), (False, [60.0])])
+def test_a_time_limit_is_that_of_all_fits_together(refit, shares, monkeypatch):
+    limits = []
+
+    class Noted(TimeLimit):
+        def __init__(self, seconds: float) -> None:
+            super().__init__(seconds)
+            limits.append(seconds)
+
+    monkeypatch.setattr("mealkit.tasks.task.TimeLimit", Noted)
+    task = make("nlinear")
+    task.finetune(**QUICK, refit=refit, training=Training(time_limit_seconds=60))
+    assert limits == shares
+    assert task.fitting["training"].time_limit_seconds == 60  # of backtests, which do the same
 
 
 def test_a_second_finetune_goes_on():
