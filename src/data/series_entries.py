@@ -59,7 +59,7 @@ def rows_of_dataset(
     target: str,
     series: str | None,
     frequency: str | int | None,
-) -> tuple[Roles, Rows, str | None]:
+) -> tuple[Roles, Rows, str | int | None]:
     """Read every entry of a dataset.
 
     Args:
@@ -173,7 +173,7 @@ def _refuse_equal_names(found: Sequence[_Series]) -> None:
 
 def _times(
     found: Sequence[_Series], frequency: str | int | None, *, name: str
-) -> tuple[Array | None, str | None, str | None]:
+) -> tuple[Array | None, str | None, str | int | None]:
     """Answer with the times of all values, their zone and their grid."""
     if found[0].times is not None:
         cells = [stamp for one in found for stamp in one.times or ()]

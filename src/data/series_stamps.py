@@ -71,19 +71,19 @@ def to_times(values: Sequence[Any], *, name: str) -> tuple[Array, str | None]:  
 def _parse(cells: pandas.Series[Any], name: str) -> pandas.Series[Any]:
     """Read dates; what is none becomes NaT. Several zones in one column are put into UTC."""
     if isinstance(cells.dtype, pandas.PeriodDtype):
-        return cells.dt.to_timestamp()
+        return pandas.Series(pandas.PeriodIndex(cells).to_timestamp())
     first = next((cell for cell in cells if isinstance(cell, str)), None)
-    form = {}
+    form: str | None = None
     if first is not None and re.match(r"\d{4}-?\d\d", first):
-        form = {"format": "ISO8601"}  # of any length; pandas wants one form in all others
+        form = "ISO8601"  # of any length; pandas wants one form in all others
     day_first = _day_first(cells, name)
     if first is not None and (short := re.fullmatch(r"\s*\d{1,2}([-/.])\d{1,2}\1\d\d\s*", first)):
         order = "%d{0}%m{0}%y" if day_first else "%m{0}%d{0}%y"
-        form = {"format": order.format(short[1])}
+        form = order.format(short[1])
     try:
-        stamps = pandas.to_datetime(cells, errors="coerce", dayfirst=day_first, **form)
+        stamps = pandas.to_datetime(cells, errors="coerce", dayfirst=day_first, format=form)
     except ValueError:  # several zones in one column
-        stamps = pandas.to_datetime(cells, errors="coerce", utc=True, **form)
+        stamps = pandas.to_datetime(cells, errors="coerce", utc=True, format=form)
     if stamps.dtype == object:
         stamps = pandas.to_datetime(cells, errors="coerce", utc=True)
     return stamps

@@ -36,8 +36,9 @@ class Forecaster(FittedTask):
     Args:
         backbone: A name from ``mealkit.backbones.find(kind="series")``; a module from windows
             (B, L) to forecasts (B, horizon), which sees each window minus its last value over its
-            standard deviation; None to let validation windows decide between ``ridge``,
-            ``resmlp``, the naive methods and an ensemble of them.
+            standard deviation, and a dict of covariates if its forward takes ``covariates``; None
+            to let validation windows decide between ``ridge``, ``resmlp``, the naive methods and an
+            ensemble of them.
         horizon: How many steps are to be forecast.
         season: Steps of the season, 1 where there is none.
         quality: How long to look for a model where none is named: ``"fast"`` tries ``ridge`` and

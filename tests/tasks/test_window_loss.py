@@ -175,6 +175,11 @@ def test_no_defect_leads_to_a_forecast_that_is_no_number(defect, name):
         assert answer.model[0] in ("naive", "seasonal-naive")
 
 
+def test_an_empty_module_is_no_missing_backbone():
+    with pytest.raises(BackboneError, match=r"shape \(2, 30\) with \(2, 30\)"):
+        make(nn.Sequential())
+
+
 def test_series_too_short_to_learn_from_are_refused():
     with pytest.raises(DataError, match=r"No series has the .* steps that 'nlinear'"):
         make("nlinear", sales().groupby("shop").head(8), context=24).finetune()
