@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from measuring import Result, environment, make_parser, print_report, read_options, write_json
 
-from mealkit import Forecaster, SeriesData
+from mealkit import Forecaster, SeriesData, backbones
 
 ETT_ROWS = 14_400
 MONTH = 720
@@ -47,24 +48,40 @@ def read_ett(options: argparse.Namespace) -> pd.DataFrame:
 
 
 def measure_long(
-    options: argparse.Namespace, horizon: int, *, backbone: str = "ridge", context: int = 512
+    options: argparse.Namespace,
+    horizon: int,
+    *,
+    backbone: str = "ridge",
+    context: int = 512,
+    sizes: Mapping[str, object] | None = None,
+    fit: Mapping[str, object] | None = None,
 ) -> Result:
-    """Score a backbone on one horizon of the protocol for long horizons."""
+    """Score a backbone on one horizon of the protocol for long horizons.
+
+    Args:
+        options: Of the command line.
+        horizon: Steps ahead.
+        backbone: Its name.
+        context: Steps that it sees.
+        sizes: Its options, where they are not the defaults.
+        fit: Arguments of `finetune`, likewise.
+    """
     frame = read_ett(options)[:ETT_ROWS]
     held = 4 * MONTH if not options.quick else len(frame) // 5
     before = time.process_time()
-    task = Forecaster.from_data_frame(
-        frame,
-        horizon=horizon,
-        val=held,
-        test=held,
-        backbone=backbone,
-        context=context if not options.quick else 48,
-    )
+    data = SeriesData.from_data_frame(frame, horizon=horizon, val=held, test=held)
+    context = context if not options.quick else 48
+    if sizes is None:
+        task = Forecaster.from_data(data, backbone=backbone, context=context)
+    else:
+        torch.manual_seed(0)
+        seen = {"context_steps": context}
+        net = backbones.create(backbone, data.spec, preprocessing=seen, options=sizes)
+        task = Forecaster.from_data(data, backbone=net)
     if task.net.trained and options.quick:
         task.finetune(refit=False, epochs=1)
     else:
-        task.finetune(refit=False)
+        task.finetune(refit=False, **(fit or {}))
     answer = task.evaluate(step=1)
     seconds = time.process_time() - before
     train = frame.drop(columns="date").to_numpy()[: len(frame) - 2 * held]

@@ -275,10 +275,15 @@ class SeriesSpec(_CovariateSpec, InputSpec):
             raise InvalidValueError(
                 "Covariates come in windows: expected context_steps of at least 1 beside them."
             )
-        if self.context_steps < 0:
-            raise InvalidValueError(f"context_steps={self.context_steps}: expected at least 0.")
-        if self.horizon_steps < 1:
-            raise InvalidValueError(f"horizon_steps={self.horizon_steps}: expected at least 1.")
+        _settle_count(self, "context_steps", least=0)
+        _settle_count(self, "horizon_steps")
+
+
+def _settle_count(spec: _Spec, name: str, *, called: str | None = None, least: int = 1) -> None:
+    """Check a count of a spec that is being made, and leave a plain int, which goes to JSON."""
+    value = getattr(spec, name)
+    check_count(called or name, value, least=least)
+    object.__setattr__(spec, name, int(value))
 
 
 INPUT_SPECS: dict[str, type[InputSpec]] = {
@@ -411,12 +416,8 @@ class SeriesDataSpec(_CovariateSpec, DataSpec):
     series: str | None = None
 
     def __post_init__(self) -> None:
-        if self.horizon_steps < 1:
-            raise InvalidValueError(
-                f"horizon={self.horizon_steps}: expected at least 1 step to forecast."
-            )
-        if self.season < 1:
-            raise InvalidValueError(f"season={self.season}: expected at least 1 step.")
+        _settle_count(self, "horizon_steps", called="horizon")
+        _settle_count(self, "season")
 
 
 DATA_SPECS: dict[str, type[DataSpec]] = {

@@ -182,6 +182,8 @@ def test_nets_are_measured_by_two_protocols(tmp_path: Path) -> None:
     assert set(runs["long"]) == {"nlinear, 24", "dlinear, 24"}
     assert all(0 < run["mse"] < run["naive_mse"] for run in runs["long"].values())
     assert set(runs["m4"]) == {"naive2", "resmlp"}
+    assert runs["windows"]["mealkit"]["windows_per_second"] > 0
+    assert runs["windows"]["mealkit"]["shapes"] == [[48], [24]]
 
 
 def test_a_benchmark_without_its_data_says_where_to_put_them(tmp_path: Path) -> None:

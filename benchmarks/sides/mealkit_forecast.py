@@ -29,6 +29,7 @@ task = Forecaster.from_csv(
     season=24,
     val=0,
     test=held,
+    seed=settings["seed"],
     backbone=settings["model"],
     context=settings["context"],
 )

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import BackboneError, InvalidValueError
-from ..specs import Covariate, CovariateKind, InputSpec, SeriesDataSpec, SeriesSpec
+from ..specs import COVARIATES, Covariate, CovariateKind, InputSpec, SeriesDataSpec, SeriesSpec
 from .registered import take_module
 from .registry import PROVIDERS, BackboneInfo, Request
 from .series_attention import ITransformer
@@ -23,7 +23,15 @@ from .series_ensemble import rebuild_ensemble
 from .series_linear import DLinear, NLinear
 from .series_mixers import TiDE, TSMixer
 from .series_mlp import ResMLP
-from .series_net import WINDOW, WindowNet, build_net, check_fits, options_of, wrap_module
+from .series_net import (
+    WINDOW,
+    WindowNet,
+    build_net,
+    check_fits,
+    options_of,
+    takes_covariates,
+    wrap_module,
+)
 from .series_recurrent import DeepAR
 from .series_ridge import Ridge
 from .series_stacks import NBeats, NHiTS
@@ -195,9 +203,10 @@ class SeriesProvider:
         )
 
     def from_module(self, module: nn.Module, request: Request) -> SeriesBackbone:
-        """Make a backbone of a module from windows (B, L) to forecasts (B, horizon)."""
+        """Make a backbone of a module from windows (B, L), and covariates, to (B, horizon)."""
         data = _series(request)
-        spec = _window(data, request.preprocessing, frozenset())
+        usable = frozenset(COVARIATES) if takes_covariates(module) else frozenset[CovariateKind]()
+        spec = _window(data, request.preprocessing, usable)
         config = {**take_module(module, request), "season": data.season, "options": dict(WINDOW)}
         trained = bool(request.pretrained or request.weights is not None)
         return wrap_module(module, spec=spec, config=config, pretrained=trained)

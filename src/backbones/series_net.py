@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -188,7 +189,7 @@ class SeriesNet(SeriesBackbone):
         """Answer with what the net takes behind a window: covariates, where there are any."""
         kinds = self.input_spec.covariates
         if not kinds:
-            return ()
+            return () if isinstance(self.net, WindowNet) or not self.covariates else ({},)
         entries = self.named(tensors)
         known = {kind: entries[ENTRIES[kind]] for kind in kinds}
         if "future" in known:
@@ -291,11 +292,22 @@ def wrap_module(
 ) -> SeriesNet:
     """Make a backbone of a user's module, and try it on windows.
 
+    A module that `takes_covariates` is given them as a dict by kind, as `WindowNet.forward` is:
+    ``static`` (B, S), ``past`` (B, L, P) and ``future`` (B, L + horizon, D), those that there are.
+
     Raises:
         BackboneError: It cannot be run on windows, or does not answer with forecasts.
     """
-    made = SeriesNet(module, input_spec=spec, config=config, pretrained=pretrained)
+    kind = CovariateNet if takes_covariates(module) else SeriesNet
+    made = kind(module, input_spec=spec, config=config, pretrained=pretrained)
     windows = torch.zeros(2, spec.context_steps)
+    length = spec.context_steps + spec.horizon_steps
+    shapes: dict[CovariateKind, tuple[int, ...]] = {
+        "static": (2, len(spec.static)),
+        "past": (2, spec.context_steps, len(spec.past)),
+        "future": (2, length, len(spec.future)),
+    }
+    known = {kind: torch.zeros(shapes[kind]) for kind in spec.covariates}
     wanted = (2, spec.horizon_steps)
     name = title(config)
     modes = [(one, one.training) for one in module.modules()]
@@ -303,13 +315,14 @@ def wrap_module(
     try:
         device = next((p.device for p in module.parameters()), None)
         with torch.no_grad():
-            answer = module(windows.to(device))
+            answer = module(windows.to(device), *_beside(module, known, device))
     except Exception as error:  # nets raise whatever their operations raise
         reason = " ".join(str(error).split())[:200]
         raise BackboneError(
             f"{name} cannot be run on windows of shape {tuple(windows.shape)} "
-            f"({type(error).__name__}: {reason}). Expected a module that takes windows (B, L) and "
-            f"answers with forecasts (B, horizon); say with context= how many steps it sees."
+            f"({type(error).__name__}: {reason}). Expected a module that takes windows (B, L), and "
+            "covariates if its forward has an argument of this name, and answers with forecasts "
+            "(B, horizon); say with context= how many steps it sees."
         ) from error
     finally:
         for one, mode in modes:
@@ -321,6 +334,19 @@ def wrap_module(
             f"tensor of forecasts, (B, horizon) = {wanted}."
         )
     return made
+
+
+def takes_covariates(module: nn.Module) -> bool:
+    """Whether the second argument of a module's forward is called ``covariates``."""
+    return list(inspect.signature(module.forward).parameters)[1:2] == ["covariates"]
+
+
+def _beside(
+    module: nn.Module, known: Mapping[CovariateKind, Tensor], device: torch.device | None
+) -> tuple[dict[CovariateKind, Tensor], ...]:
+    if not takes_covariates(module):
+        return ()
+    return ({kind: values.to(device) for kind, values in known.items()},)
 
 
 def check_fits(spec: SeriesSpec, data: SeriesDataSpec, name: str) -> None:

@@ -101,9 +101,12 @@ class SeriesData(Data):
         seed: int = 0,
         frame_kind: FrameKind = "pandas",
     ) -> None:
+        check_count("seed", seed, least=0)
         horizon = spec.horizon_steps
         for name, steps in (("val", val), ("test", test)):
-            if steps is not None and (steps < 0 or 0 < steps < horizon):
+            if steps is not None:
+                check_count(name, steps, least=0)
+            if steps and steps < horizon:
                 raise InvalidValueError(
                     f"{name}={steps}: expected 0 or at least the {horizon} steps of the horizon."
                 )
@@ -246,7 +249,7 @@ class SeriesData(Data):
         static: Columns = (),
         past: Columns = (),
         future: Columns = (),
-        frequency: str | None = None,
+        frequency: str | int | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
         val: int | None = None,
@@ -267,7 +270,8 @@ class SeriesData(Data):
             static: Columns that hold for a whole series, of numbers or texts: the kind of shop.
             past: Columns that are known up to the last value only: the weather that was measured.
             future: Columns that are known ahead of time as well: the price, holidays.
-            frequency: The step of time, as pandas or polars spell it; None to find it.
+            frequency: The step of time, as pandas or polars spell it, or an integer where times
+                are integers; None to find it.
             season: Steps of the season; None for the usual one of the frequency, if the values
                 repeat with it, else 1.
             duplicates: What happens to rows of one series and one time: ``"raise"``, or the
@@ -309,7 +313,7 @@ class SeriesData(Data):
         static: Columns = (),
         past: Columns = (),
         future: Columns = (),
-        frequency: str | None = None,
+        frequency: str | int | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
         val: int | None = None,
@@ -349,7 +353,7 @@ class SeriesData(Data):
         static: Columns = (),
         past: Columns = (),
         future: Columns = (),
-        frequency: str | None = None,
+        frequency: str | int | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
         val: int | None = None,
@@ -435,7 +439,7 @@ class SeriesData(Data):
         time: str | None = None,
         target: str = "target",
         series: str | None = None,
-        frequency: str | None = None,
+        frequency: str | int | None = None,
         season: int | None = None,
         duplicates: Duplicates = "raise",
         val: int | None = None,
@@ -492,16 +496,23 @@ class SeriesData(Data):
 
 
 def with_index(frame: Any) -> Any:  # Any: a DataFrame of pandas or polars
-    """Turn an index of times into a column called by its name, or ``time``."""
-    if isinstance(frame, pandas.DataFrame) and isinstance(
-        frame.index, (pandas.DatetimeIndex, pandas.PeriodIndex)
-    ):
-        index = frame.index
-        stamps = index.to_timestamp() if isinstance(index, pandas.PeriodIndex) else index
-        name = str(index.name or "time")
-        if name not in map(str, frame.columns):
-            return frame.set_axis(stamps).rename_axis(name).reset_index()
-    return frame
+    """Turn an index that says something into columns: times, names of series, several levels.
+
+    They are called by their names; times without one are ``time``.
+    """
+    if not isinstance(frame, pandas.DataFrame):
+        return frame
+    index = frame.index
+    dated = isinstance(index, (pandas.DatetimeIndex, pandas.PeriodIndex))
+    if dated and index.name is None:
+        index = index.rename("time")
+    numbered = index.nlevels == 1 and pandas.api.types.is_integer_dtype(index.dtype)
+    if numbered and index.name is None:  # rows that were counted, sorted or left out
+        return frame
+    known = set(map(str, frame.columns))
+    if known.intersection(map(str, index.names)):
+        return frame
+    return frame.set_axis(index).reset_index()
 
 
 def _spec(table: SeriesTable, horizon: int, roles: Roles) -> SeriesDataSpec:

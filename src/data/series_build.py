@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from ..errors import DataError, InvalidValueError, NoDataError
+from ..errors import DataError, InvalidValueError, NoDataError, check_count
 from ..specs import COVARIATES
 from .report import Report
 from .series_columns import Rows
@@ -22,12 +22,14 @@ CONSTANT = "constant"
 """What the report says of series that say little."""
 MOST_GAPS = 20
 """A grid may be at most this many times as long as the rows that stand on it."""
+LEAST_STEPS = 8
+"""Steps from row to row that tell whether a grid is finer than its rows."""
 
 
 def build_table(
     rows: Rows,
     *,
-    frequency: str | None = None,
+    frequency: str | int | None = None,
     season: int | None = None,
     duplicates: Duplicates = "raise",
     held_back: int = 0,
@@ -44,13 +46,16 @@ def build_table(
     """
     if duplicates not in ("raise", "mean", "last"):
         raise InvalidValueError(f"duplicates={duplicates!r}: expected 'raise', 'mean' or 'last'.")
-    if season is not None and season < 1:
-        raise InvalidValueError(f"season={season}: expected at least 1 step.")
+    if season is not None:
+        check_count("season", season)
+    check_count("test", held_back, least=0)
     parts = _parts(rows, duplicates, report)
     declared = None if frequency is None else Frequency.parse(frequency)
     grid = declared or Frequency("index")
     if rows.times is not None:
         parts, grid = _on_one_clock(parts, rows.zone, declared)
+        if declared is not None:
+            _refuse_finer(parts, grid)
     laid = [_on_grid(id, part, grid, rows, report) for id, part in parts.items()]
     kept = [series for series in laid if series is not None]
     if not kept:
@@ -166,6 +171,23 @@ def _on_one_clock(
     if declared is None:
         grid = _infer(parts)
     return dict(parts), grid
+
+
+def _refuse_finer(parts: Mapping[str, _Part], grid: Frequency) -> None:
+    """Refuse a grid that was declared where nowhere two rows are one step of it apart.
+
+    Raises:
+        DataError: It is finer than the rows: most of it would be filled, and forecasts would be of
+            steps that nobody has seen.
+    """
+    steps = np.concatenate([np.diff(grid.positions(part.stamps)[0]) for part in parts.values()])
+    if len(steps) >= LEAST_STEPS and (nearest := int(steps.min())) > 1:
+        id, part = next((id, part) for id, part in parts.items() if len(part.stamps) > 1)
+        raise DataError(
+            f"A step is {grid}, and no two rows are nearer than {nearest:,} steps: the series "
+            f"{id!r} has {part.stamps[0]} and then {part.stamps[1]}. Give the frequency= of the "
+            "rows, bring rows of the frequency that was learnt from, or fill them in."
+        )
 
 
 def _infer(parts: Mapping[str, _Part]) -> Frequency:

@@ -11,7 +11,8 @@ import pandas
 
 from ..errors import DataError
 from .frames import is_missing
-from .series_time import Array, to_times
+from .series_stamps import looks_dated, to_times
+from .series_time import Array
 
 Cells = Mapping[str, list[Any]]  # Any: whatever a table holds
 """The columns of a table by name, as raw cells."""
@@ -25,7 +26,8 @@ def kind_of(cells: Sequence[Any]) -> str:
     if not present:
         return "number"
     values = pandas.Series(present)
-    if pandas.api.types.is_datetime64_any_dtype(values):
+    dated = isinstance(values.dtype, pandas.PeriodDtype)
+    if dated or pandas.api.types.is_datetime64_any_dtype(values) or looks_dated(present):
         return "time"
     if pandas.to_numeric(values, errors="coerce").notna().mean() > 0.5:
         return "number"

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas
 
-from ..errors import DataError, NoDataError, unknown_name
+from ..errors import DataError, InvalidValueError, NoDataError, unknown_name
 from .frames import is_frame, is_missing
 from .report import Report
 from .series_cells import Cells, kind_of, to_numbers
-from .series_covariates import Named, Wanted, encode
-from .series_time import Array, to_times
+from .series_covariates import Named, Wanted, encode, several_names
+from .series_stamps import to_times
+from .series_time import Array
 
 Target = str | Sequence[str]
 """The column to forecast, or several of them, each of which is a series of its own."""
@@ -82,7 +83,12 @@ def read_rows(
     """
     cells = read_cells(frame)
     beside = covariates or Wanted({})
-    given = (target,) if isinstance(target, str) else tuple(target or ())
+    given = () if target is None else several_names("target", target)
+    for role, column in (("time", time), ("series", series)):
+        if not isinstance(column, str | None):
+            raise InvalidValueError(f"{role}={column!r}: expected the name of a column, or None.")
+    if target is not None and len(set(given)) != max(1, len(given)):
+        raise InvalidValueError(f"target={target!r}: expected one or several different columns.")
     for name in (time, series, *given, *beside):
         if name is not None:
             check_column(cells, name)
@@ -264,12 +270,12 @@ def rows_of_arrays(arrays: Any, *, ids: Sequence[str] | None) -> Rows:  # Any: s
         NoDataError: There are none.
     """
     if isinstance(arrays, dict):
-        names, parts = list(map(str, arrays)), [np.asarray(a, dtype=float) for a in arrays.values()]
+        names, parts = list(map(str, arrays)), [_floats(array) for array in arrays.values()]
     elif isinstance(arrays, (list, tuple)) and len(arrays) and np.ndim(arrays[0]) == 1:
-        parts = [np.asarray(array, dtype=float) for array in arrays]
+        parts = [_floats(array) for array in arrays]
         names = [f"series {number}" for number in range(len(parts))]
     else:
-        whole = np.asarray(arrays, dtype=float)
+        whole = _floats(arrays)
         parts = [whole] if whole.ndim == 1 else list(whole.T)
         names = [f"series {number}" for number in range(len(parts))]
     if not parts or not sum(map(len, parts)):
@@ -288,3 +294,21 @@ def rows_of_arrays(arrays: Any, *, ids: Sequence[str] | None) -> Rows:  # Any: s
         np.concatenate(parts),
         np.concatenate([np.arange(length) for length in lengths]),
     )
+
+
+def _floats(values: Any) -> Array:  # Any: what numpy makes an array of
+    """Make an array of numbers.
+
+    Raises:
+        DataError: It holds something else, or a single number.
+    """
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"Expected series of numbers, got {type(values).__name__} ({error}). Tables are read "
+            "by from_data_frame, files by from_csv."
+        ) from error
+    if array.ndim == 0:
+        raise DataError(f"Expected series of numbers, got {values!r}; a series is [1.0, 2.0, ...].")
+    return array

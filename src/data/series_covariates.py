@@ -44,7 +44,7 @@ class Wanted:
         """
         columns: dict[CovariateKind, tuple[str, ...]] = {}
         for kind, given in zip(COVARIATES, (static, past, future), strict=True):
-            columns[kind] = (given,) if isinstance(given, str) else tuple(given)
+            columns[kind] = several_names(kind, given)
         names = [name for several in columns.values() for name in several]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -65,6 +65,20 @@ class Wanted:
 
     def __iter__(self) -> Iterator[str]:
         return (name for kind in COVARIATES for name in self.columns.get(kind, ()))
+
+
+def several_names(role: str, given: object) -> tuple[str, ...]:
+    """Answer with the columns that a user named for a role: one, or several.
+
+    Raises:
+        InvalidValueError: They are no names.
+    """
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise InvalidValueError(
+            f"{role}={given!r}: expected the name of a column, or several; leave it out for none."
+        )
+    return tuple(names)
 
 
 def encode(cells: Cells, wanted: Wanted, report: Report) -> tuple[Named, Array]:
@@ -114,6 +128,11 @@ def _covariates(name: str, cells: Sequence[object]) -> list[Covariate]:
             "matters in them, such as the day of the week."
         )
     if kind == "number":
+        if not np.isfinite(to_numbers(cells, name=name)).any():
+            raise DataError(
+                f"The covariate {name!r} holds no number in any of {len(cells):,} rows, so that "
+                "nothing could be learnt from it. Leave it out, or fill it in."
+            )
         return [Covariate(column=name)]
     texts = sorted({str(cell) for cell in cells if not is_blank(cell)})
     if len(texts) > MOST_CATEGORIES:

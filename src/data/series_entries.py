@@ -14,7 +14,8 @@ import pandas
 from ..errors import DataError, InvalidValueError, NoDataError, unknown_name
 from .frames import is_frame, is_missing
 from .series_columns import Roles, Rows
-from .series_time import Array, Frequency, keeps_wall_time, local, to_times, with_zone
+from .series_stamps import to_times
+from .series_time import Array, Frequency, keeps_wall_time, local, with_zone
 
 _log = logging.getLogger("mealkit")
 
@@ -57,8 +58,8 @@ def rows_of_dataset(
     time: str | None,
     target: str,
     series: str | None,
-    frequency: str | None,
-) -> tuple[Roles, Rows, str | None]:
+    frequency: str | int | None,
+) -> tuple[Roles, Rows, str | int | None]:
     """Read every entry of a dataset.
 
     Args:
@@ -171,8 +172,8 @@ def _refuse_equal_names(found: Sequence[_Series]) -> None:
 
 
 def _times(
-    found: Sequence[_Series], frequency: str | None, *, name: str
-) -> tuple[Array | None, str | None, str | None]:
+    found: Sequence[_Series], frequency: str | int | None, *, name: str
+) -> tuple[Array | None, str | None, str | int | None]:
     """Answer with the times of all values, their zone and their grid."""
     if found[0].times is not None:
         cells = [stamp for one in found for stamp in one.times or ()]

@@ -14,8 +14,9 @@ from .report import Report
 from .series_cells import Cells
 from .series_columns import check_column, ids_of, read_cells
 from .series_covariates import Wanted, encode
+from .series_stamps import to_times
 from .series_table import SeriesTable, names_of, offsets_of
-from .series_time import Array, keeps_wall_time, local, to_times
+from .series_time import Array, keeps_wall_time, local
 
 _SHOWN = 3
 

@@ -45,12 +45,18 @@ class Frequency:
     day: int = 1
 
     @classmethod
-    def parse(cls, text: str) -> Frequency:
+    def parse(cls, text: str | int) -> Frequency:
         """Read the spellings of pandas and of polars: ``"h"``, ``"15min"``, ``"MS"``, ``"1mo"``.
+
+        An integer is a step of integers.
 
         Raises:
             InvalidValueError: It is none of them.
         """
+        if isinstance(text, int) and not isinstance(text, bool):
+            text = str(text)
+        if not isinstance(text, str):
+            raise InvalidValueError(f"frequency={text!r}: expected a text such as 'D', or an int.")
         match = re.fullmatch(r"(\d*)([A-Za-z]*)(-[A-Z]{3}|@\d+)?", text.strip())
         count = int(match[1] or 1) if match else 0
         name = _SPELLINGS.get(match[2]) if match and match[2] else None
@@ -203,66 +209,6 @@ def _candidates(mode: int, times: Sequence[Array]) -> list[Frequency]:
         long = any((stamps[-1] - stamps[0]).astype(np.int64) > 14 * 86_400 for stamps in times)
         return [Frequency("business")] if long else []
     return []
-
-
-def to_times(values: Sequence[Any], *, name: str) -> tuple[Array, str | None]:  # Any: raw cells
-    """Turn the cells of a time column into stamps.
-
-    Args:
-        values: Dates of any common type, texts of dates, or integers.
-        name: Of the column, for messages.
-
-    Returns:
-        datetime64[s] (or int64 where the column holds integers), and the time zone, or None. Daily
-        and longer steps keep their wall-clock time; the zone is put back on by `with_zone`.
-
-    Raises:
-        DataError: A cell is missing or no time; the row is named.
-    """
-    cells = pandas.Series(list(values))
-    numbers = _integers(cells)
-    if numbers is not None:
-        return numbers, None
-    if cells.map(lambda cell: isinstance(cell, (int, float, bool))).any():
-        wrong = next(row for row, cell in enumerate(values) if isinstance(cell, (int, float, bool)))
-        raise DataError(
-            f"Row {wrong} of the time column {name!r} holds {values[wrong]!r}; expected dates, or "
-            "whole numbers in every row."
-        )
-    stamps = pandas.to_datetime(cells, errors="coerce", format=_format_of(cells))
-    if stamps.dtype == object:  # several zones in one column
-        stamps = pandas.to_datetime(cells, errors="coerce", utc=True)
-    bad = np.flatnonzero(stamps.isna().to_numpy())
-    if len(bad):
-        shown = ", ".join(f"row {row}: {values[row]!r}" for row in bad[:5])
-        raise DataError(
-            f"{len(bad):,} rows of the time column {name!r} hold no time ({shown}; counted from "
-            "0). Mend or remove them; dates are best written as 2024-12-31."
-        )
-    zone = getattr(stamps.dt, "tz", None)
-    if zone is not None:
-        stamps = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
-    return stamps.to_numpy().astype("datetime64[s]"), None if zone is None else str(zone)
-
-
-def _format_of(cells: pandas.Series[Any]) -> str | None:
-    """Read ISO dates of any length; leave other texts to pandas, which wants one form in all."""
-    first = next((cell for cell in cells if isinstance(cell, str)), None)
-    return "ISO8601" if first is not None and re.match(r"\d{4}-?\d\d", first) else None
-
-
-def _integers(cells: pandas.Series[Any]) -> Array | None:
-    """Answer with the cells as int64 where all of them are whole numbers or texts of them."""
-    if pandas.api.types.is_datetime64_any_dtype(cells) or not len(cells):
-        return None
-    if cells.map(lambda cell: isinstance(cell, str)).all():
-        if not cells.str.fullmatch(r"\s*-?\d{1,7}\s*").all():
-            return None
-        return cells.astype(np.int64).to_numpy()
-    if not pandas.api.types.is_numeric_dtype(cells) or cells.isna().any():
-        return None
-    numbers = cells.to_numpy(dtype=float)
-    return numbers.astype(np.int64) if (numbers == np.round(numbers)).all() else None
 
 
 def local(stamps: Array, zone: str | None) -> Array:

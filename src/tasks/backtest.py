@@ -21,7 +21,7 @@ from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, infer_season
 from ..data.series_time import Frequency
 from ..data.text_sources import read_table as read_file
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, check_count
 from .forecast_metrics import QUANTILES
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
 from .forecasting import LEVELS, Array, Scores, actual, forecast, seasonal_naive, units_at
@@ -168,8 +168,7 @@ def backtest(
     series = task.data if data is None else data
     if series is None:
         raise NoDataError("This task has no data to go back in. Pass them: task.backtest(data).")
-    if windows < 1:
-        raise InvalidValueError(f"windows={windows}: expected at least 1.")
+    check_count("windows", windows)
     task.check_data(series)
     horizon = task.spec.horizon_steps
     stride = _step(step, horizon)
@@ -214,9 +213,10 @@ def _windows_after(
 
 
 def _step(step: int | None, horizon: int) -> int:
-    if step is not None and step < 1:
-        raise InvalidValueError(f"step={step}: expected at least 1.")
-    return horizon if step is None else step
+    if step is None:
+        return horizon
+    check_count("step", step)
+    return step
 
 
 def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> ForecastEvaluation:

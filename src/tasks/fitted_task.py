@@ -77,7 +77,7 @@ class FittedTask(SourcedTask):
     ) -> None:
         check_quality(quality, backbone)
         seen = None if context is None else {"context_steps": context}
-        net = create(backbone or "ridge", spec, preprocessing=seen)
+        net = create("ridge" if backbone is None else backbone, spec, preprocessing=seen)
         if not isinstance(net, SeriesBackbone):
             raise InvalidValueError(
                 f"Forecaster needs a backbone for series, got one for {net.input_spec.kind}."
@@ -272,8 +272,8 @@ class FittedTask(SourcedTask):
             run: Folder for settings, history and the saved task. Never overwritten.
             resume: Whether a run of a net that was stopped goes on; what is solved is solved again.
             precision: Series run in fp32: an error unless None or ``"32-true"``.
-            training: The settings changed once in a while. A time limit holds for each of the two
-                times that a net learns.
+            training: The settings changed once in a while. Where a net learns twice, each time has
+                half of a time limit.
             trainer: Your own Trainer, in place of ours; a net is then fitted once.
             logger: Added to our Trainer.
             callbacks: Added to our Trainer.
@@ -319,7 +319,7 @@ class FittedTask(SourcedTask):
                 batch_size=batch_size,
                 run=run,
                 resume=resume,
-                training=training,
+                training=_half(training) if self._refits and series.val is not None else training,
                 trainer=trainer,
                 logger=logger,
                 callbacks=callbacks,
@@ -527,6 +527,12 @@ def _number(batch_size: int | str | None) -> int | None:
             "Give a number or None."
         )
     return batch_size
+
+
+def _half(training: Training) -> Training:
+    """Leave the other half of a time limit to the fit that follows."""
+    limit = training.time_limit_seconds
+    return training if limit is None else replace(training, time_limit_seconds=limit / 2)
 
 
 def _copy(net: nn.Module) -> dict[str, Tensor]:

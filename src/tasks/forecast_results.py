@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -218,10 +218,12 @@ def probabilities_of(levels: Sequence[float]) -> tuple[float, ...]:
     Raises:
         InvalidValueError: A level lies outside of (0, 100).
     """
-    if isinstance(levels, str | Real):
+    if isinstance(levels, Real):
         raise InvalidValueError(f"level={levels!r}: expected several, such as level=[{levels}].")
-    wrong = [level for level in levels if not isinstance(level, Real) or not 0 < level < 100]
+    if isinstance(levels, str) or not isinstance(levels, Iterable):
+        raise InvalidValueError(f"level={levels!r}: expected several, such as level=[80, 95].")
+    wrong = [v for v in levels if not isinstance(v, Real) or v is True or not 0 < v < 100]
     if wrong:
         raise InvalidValueError(f"level={wrong[0]!r}: expected percentages between 0 and 100.")
-    ends = [end for level in levels for end in (50 - level / 2, 50 + level / 2)]
+    ends = [end for level in levels for end in (50 - float(level) / 2, 50 + float(level) / 2)]
     return tuple(sorted({round(end / 100, 10) for end in ends}))

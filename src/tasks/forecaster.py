@@ -13,7 +13,7 @@ from torch import nn
 from ..backbones import Backbone
 from ..data.series import SeriesData
 from ..data.series_samples import Scale
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, check_count
 from ..specs import DataSpec, SeriesDataSpec
 from .backtest import backtest, evaluate, read_future, read_table
 from .choosing import Quality
@@ -36,8 +36,9 @@ class Forecaster(FittedTask):
     Args:
         backbone: A name from ``mealkit.backbones.find(kind="series")``; a module from windows
             (B, L) to forecasts (B, horizon), which sees each window minus its last value over its
-            standard deviation; None to let validation windows decide between ``ridge``,
-            ``resmlp``, the naive methods and an ensemble of them.
+            standard deviation, and a dict of covariates if its forward takes ``covariates``; None
+            to let validation windows decide between ``ridge``, ``resmlp``, the naive methods and an
+            ensemble of them.
         horizon: How many steps are to be forecast.
         season: Steps of the season, 1 where there is none.
         quality: How long to look for a model where none is named: ``"fast"`` tries ``ridge`` and
@@ -101,8 +102,7 @@ class Forecaster(FittedTask):
         self.look(inputs)
         table, kind = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
-        if steps < 1:
-            raise InvalidValueError(f"horizon={horizon}: expected at least 1 step.")
+        check_count("horizon", steps)
         table = read_future(self, table, future, steps=steps)
         samples = samples_at(
             table,
@@ -312,15 +312,15 @@ class Forecaster(FittedTask):
         Args:
             folder: Absent, empty, or an earlier saved task, which is replaced as a whole.
             history: Whether the last values of each series are kept; without them, `predict` asks
-                for data, and tells the scales of the series and their covariates from those, which
-                may differ a little from those of training.
+                for data, and forecasts from the same data the same. Names of series, their scales
+                and the usual size of their errors are kept in any case.
 
         Raises:
             SavedTaskError: The folder holds something else.
         """
         kept = self.memory
         if not history:
-            self.memory = Memory()
+            self.memory = kept.without_values()
         try:
             return super().save(folder)
         finally:

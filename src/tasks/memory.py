@@ -16,7 +16,10 @@ from ..data.series_time import Frequency
 
 
 class Memory(nn.Module):
-    """The ends of series; nothing where none was learnt or it was left out of a saved task."""
+    """The ends of series and how each is scaled; no ends where they were left out of a saved task.
+
+    Its length is the number of series whose ends are kept.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +87,17 @@ class Memory(nn.Module):
         self.reaches = nn.Buffer(torch.from_numpy(beside.offsets))
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.ids) if len(self.values) else 0
+
+    def without_values(self) -> Memory:
+        """Answer with the names of series and how each is scaled, and no value of any."""
+        made = Memory()
+        made.ids, made.last = self.ids, (0,) * len(self.ids)
+        made._allocate(len(self.ids), 0)
+        made.units = nn.Buffer(self.units)
+        if self.scaled:
+            made._keep_scale(Scale(self.center.cpu().numpy(), self.spread.cpu().numpy()))
+        return made
 
     def scale_of(self, ids: Sequence[str], fresh: Scale) -> Scale:
         """Answer with how series are scaled: as they were learnt from, or else as they are told.

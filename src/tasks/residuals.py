@@ -13,7 +13,7 @@ import pandas as pd
 from ..data.frames import FrameKind, like
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, names_of
-from ..errors import InvalidValueError, NoDataError, unknown_name
+from ..errors import InvalidValueError, NoDataError, check_count, unknown_name
 from .backtest import read_table
 from .forecast_results import probabilities_of
 from .forecasting import Array, forecast, units_before
@@ -206,12 +206,13 @@ def find_anomalies(
 
 def _look_back(task: Forecaster, data: Any, step: int, last: int | None) -> _Seen:
     horizon, net = task.spec.horizon_steps, task.net
-    if not 1 <= step <= horizon:
+    check_count("step", step)
+    if step > horizon:
         raise InvalidValueError(
             f"step={step}: expected at least 1 and at most the {horizon} steps of the horizon."
         )
-    if last is not None and last < 1:
-        raise InvalidValueError(f"last={last}: expected at least 1 step, or None for all.")
+    if last is not None:
+        check_count("last", last)
     table, kind = _table(task, data)
     first = np.full(len(table), net.needs_steps)
     if last is not None:

@@ -340,3 +340,63 @@ def test_specs_survive_json():
         SeriesDataSpec(horizon_steps=0)
     with pytest.raises(InvalidValueError, match="Covariates come in windows"):
         seen.replace({"context_steps": 0})
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize("name", ["horizon", "season", "val", "test", "seed"])
+@pytest.mark.parametrize("value", ["x", 12.5, True, -1])
+def test_counts_that_are_none_are_refused_by_name(name, value):
+    with pytest.raises(InvalidValueError, match=f"{name}="):
+        read(hourly(), **{name: value})
+
+
+def test_counts_of_numpy_are_plain_ones_afterwards():
+    spec = read(hourly(), horizon=np.int64(6), season=np.int32(24)).spec
+    assert json.loads(json.dumps(spec.to_json()))["horizon_steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"target": 5}, "target=5: expected the name of a column, or several"),
+        ({"target": []}, "target=\\[\\]: expected one or several different columns"),
+        ({"target": ["sales", "sales"]}, "expected one or several different columns"),
+        ({"time": ["date"]}, "time=\\['date'\\]: expected the name of a column, or None"),
+        ({"series": 3}, "series=3: expected the name of a column, or None"),
+        ({"past": None}, "past=None: expected the name of a column, or several; leave it out"),
+        ({"frequency": 2.5}, "frequency=2.5: expected a text such as 'D', or an int"),
+    ],
+)
+def test_names_that_are_none_are_refused(given, words):
+    with pytest.raises(InvalidValueError, match=words):
+        read(hourly(), **given)
+
+
+@pytest.mark.parametrize("arrays", [5, None, "sales.csv", {"a": ["x"]}, {"a": 5}, ["x", "y"]])
+def test_arrays_that_hold_no_numbers_are_refused(arrays):
+    with pytest.raises(DataError, match="Expected series of numbers, got"):
+        SeriesData.from_arrays(arrays, horizon=2)
+
+
+def test_an_integer_is_a_step_of_integers():
+    frame = pd.DataFrame({"step": 5 * np.arange(40), "sales": np.arange(40.0)})
+    assert read(frame, frequency=5).table.frequency == Frequency("index", 5)
+
+
+def test_a_grid_finer_than_all_rows_is_refused():
+    with pytest.raises(DataError, match="A step is 30min, and no two rows are nearer than 2 steps"):
+        read(hourly(), frequency="30min")
+    assert read(hourly(40)[::3].iloc[:6], horizon=2, frequency="h").table.lengths.tolist() == [16]
+
+
+def test_every_index_that_says_something_is_a_column():
+    first, second = hourly(seed=1), hourly(seed=2)
+    long = pd.concat([first.assign(shop="a"), second.assign(shop="b")])
+    data = read(long.set_index(["shop", "date"]))
+    assert (data.table.ids, data.spec.time, data.spec.series) == (("a", "b"), "date", "shop")
+    rows = pd.DataFrame(np.stack([first["sales"], second["sales"]]), index=["a", "b"])
+    assert read(rows).table.ids == ("a", "b")
+    kept = first[first["sales"] > 0].sort_values("sales")  # an index that only counts
+    assert read(kept).spec.target == ("sales",)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from torch import Tensor, nn
 
 import mealkit
 from mealkit import Forecaster, SeriesData
@@ -137,8 +138,10 @@ def test_saved_tasks_keep_what_was_known_beside_the_series(tmp_path):
     assert np.array_equal(first.quantiles, second.quantiles)
     task.save(tmp_path / "bare", history=False)
     bare: Any = mealkit.load(tmp_path / "bare")
-    assert len(bare.memory) == 0
-    assert np.allclose(bare.predict(known, future=of_future(truth)).mean, first.mean, rtol=1e-2)
+    assert len(bare.memory) == len(bare.memory.values) == 0
+    third = bare.predict(known, future=of_future(truth))
+    whole = task.predict(known, future=of_future(truth))
+    assert np.array_equal(third.quantiles, whole.quantiles)
 
 
 def test_new_series_bring_their_covariates():
@@ -203,6 +206,47 @@ def test_what_covariates_add_is_a_part_of_a_forecast():
     less = mean - task.predict(future=flat).mean
     change = parts.parts["covariates"] - task.decompose(future=flat).parts["covariates"]
     assert np.allclose(change, less)
+
+
+class Effects(nn.Module):
+    """Adds effects of what is known ahead to the mean of a window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.effects = nn.Linear(2, 1)
+        self.kinds: set[str] = set()
+
+    def forward(self, past: Tensor, covariates: dict[str, Tensor]) -> Tensor:
+        self.kinds = set(covariates)
+        mean = past.mean(1, keepdim=True).expand(-1, 6)
+        if not covariates:
+            return mean + self.effects.bias
+        assert covariates["past"].shape == (len(past), 14, 1)
+        return mean + self.effects(covariates["future"])[:, 14:, 0]
+
+
+def test_a_module_that_takes_covariates_gets_them(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("mealkit.data.series.EPOCH_STEPS", 10)
+    known, truth = split(shops())
+    task = make(known, backbone=Effects(), context=14)
+    assert "cannot use these covariates" not in caplog.text
+    task.finetune(epochs=3, batch_size=32, lr=0.05)
+    assert task.net.net.kinds == {"static", "past", "future"}
+    first = task.predict(future=of_future(truth))
+    other = task.predict(future=of_future(truth).assign(promo=1 - truth["promo"]))
+    assert np.abs(first.mean - other.mean).mean() > 1
+    task.save(tmp_path / "task")
+    again: Any = mealkit.load(tmp_path / "task", backbone=Effects())
+    assert np.array_equal(again.predict(future=of_future(truth)).mean, first.mean)
+
+
+def test_a_module_that_takes_covariates_runs_without_any(monkeypatch):
+    monkeypatch.setattr("mealkit.data.series.EPOCH_STEPS", 2)
+    frame = shops()[["date", "shop", "sales"]]
+    task = Forecaster.from_data_frame(frame, horizon=6, backbone=Effects(), context=14, **ROLES)
+    task.finetune(epochs=1, batch_size=8)
+    assert task.net.net.kinds == set()
+    assert np.isfinite(task.predict(horizon=9).mean).all()
 
 
 # Leaks.

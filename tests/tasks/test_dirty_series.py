@@ -72,7 +72,10 @@ def defects() -> dict[str, pd.DataFrame]:
             orders=frame["orders"].where(stamps > "2024-01-03"),
             promo=frame["promo"].where(stamps > "2024-01-03"),
         ),
-        "no covariate at all": frame.assign(orders=np.nan, promo=np.nan),
+        "covariates of one series alone": frame.assign(
+            orders=frame["orders"].where(frame["shop"] == "a"),
+            promo=frame["promo"].where(frame["shop"] == "a"),
+        ),
         "constant covariates": frame.assign(orders=7.0, promo=1.0, event="fair"),
         "huge covariates": frame.assign(orders=frame["orders"] * 1e30, promo=1e300),
         "covariates that change at last": frame.assign(promo=late.astype(float)),
@@ -133,6 +136,13 @@ def test_no_defect_leads_to_a_forecast_that_is_no_number(defect, family, tmp_pat
         assert answer.mean[row] == pytest.approx([frame["sales"].iloc[0]] * HORIZON)
     if defect == "short":
         assert answer.model[row] in ("naive", "timesfm-2.5")
+
+
+def test_covariates_without_a_value_are_refused():
+    for name in ("orders", "promo"):
+        frame = shops().assign(**{name: np.nan})
+        with pytest.raises(DataError, match=f"The covariate '{name}' holds no number in any of"):
+            SeriesData.from_data_frame(frame, horizon=HORIZON, **ROLES, **COVARIATES)
 
 
 def test_doubled_rows_and_wrong_frequencies_are_refused_with_covariates_too():

@@ -18,6 +18,7 @@ from mealkit import Forecaster, SeriesData
 from mealkit.errors import BackboneError, DataError, InvalidValueError
 from mealkit.specs import SeriesDataSpec
 from mealkit.tasks import Training
+from mealkit.tasks.stopping import TimeLimit
 
 NETS = [
     name
@@ -174,6 +175,11 @@ def test_no_defect_leads_to_a_forecast_that_is_no_number(defect, name):
         assert answer.model[0] in ("naive", "seasonal-naive")
 
 
+def test_an_empty_module_is_no_missing_backbone():
+    with pytest.raises(BackboneError, match=r"shape \(2, 30\) with \(2, 30\)"):
+        make(nn.Sequential())
+
+
 def test_series_too_short_to_learn_from_are_refused():
     with pytest.raises(DataError, match=r"No series has the .* steps that 'nlinear'"):
         make("nlinear", sales().groupby("shop").head(8), context=24).finetune()
@@ -189,6 +195,22 @@ def test_windows_that_validated_are_learnt_from_at_last(caplog):
         means.append(task.predict().mean)
         assert ("Learning again" in caplog.text) == refit
     assert not np.allclose(*means, atol=1e-3)
+
+
+@pytest.mark.parametrize(("refit", "shares"), [(True, [30.0, 30.0]), (False, [60.0])])
+def test_a_time_limit_is_that_of_all_fits_together(refit, shares, monkeypatch):
+    limits = []
+
+    class Noted(TimeLimit):
+        def __init__(self, seconds: float) -> None:
+            super().__init__(seconds)
+            limits.append(seconds)
+
+    monkeypatch.setattr("mealkit.tasks.task.TimeLimit", Noted)
+    task = make("nlinear")
+    task.finetune(**QUICK, refit=refit, training=Training(time_limit_seconds=60))
+    assert limits == shares
+    assert task.fitting["training"].time_limit_seconds == 60  # of backtests, which do the same
 
 
 def test_a_second_finetune_goes_on():
