@@ -79,6 +79,15 @@ class SeriesBackbone(Backbone):
         return str(self.config["name"] or self.config["module"].rpartition(".")[2])
 
     @property
+    def head_is_fresh(self) -> bool:
+        """Whether its last layer has learnt nothing yet, above an encoder that was pretrained."""
+        return bool(self.config.get("fresh_head"))
+
+    def keep_head(self) -> None:
+        """Note that the last layer has learnt, and forecasts."""
+        self.config.pop("fresh_head", None)
+
+    @property
     def needs_steps(self) -> int:
         """Steps that must precede a forecast; with fewer, a simpler method answers."""
         return max(1, self.input_spec.context_steps)

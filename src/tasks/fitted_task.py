@@ -76,6 +76,7 @@ class FittedTask(SourcedTask):
         quality: Quality,
     ) -> None:
         check_quality(quality, backbone)
+        spec.check_horizon()
         seen = None if context is None else {"context_steps": context}
         net = create(backbone or "ridge", spec, preprocessing=seen)
         if not isinstance(net, SeriesBackbone):
@@ -91,14 +92,16 @@ class FittedTask(SourcedTask):
         self.chooses, self.quality = backbone is None, quality
         self._is_fresh = isinstance(backbone, str)  # a net of ours that has not been fitted yet
         learns = backbone is None or net.solved or net.trained
-        self.needs_fit = (backbone is None or self._is_fresh) and learns and not net.pretrained
+        untrained = (backbone is None or self._is_fresh) and not net.pretrained
+        self.needs_fit = learns and (untrained or net.head_is_fresh)
         self._initial: dict[str, Tensor] | None = None  # of the net, before it was ever fitted
         self._start: dict[str, Tensor] = {}  # of the net, before the last fit
         self._was_pretrained = False
         self._refits = False
         self._is_tried = False  # as a candidate: it neither calibrates nor remembers
         self._validated: np.ndarray[Any, Any] | None = None
-        self.zero_shot = net.trained and net.pretrained  # whether it forecasts as it came
+        # Whether it forecasts as it came.
+        self.zero_shot = net.trained and net.pretrained and not net.head_is_fresh
         self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
         self.context = context
         self._frame_kind: FrameKind = "pandas"
@@ -212,6 +215,7 @@ class FittedTask(SourcedTask):
     def _remember(self, data: SeriesData) -> None:
         """Keep the ends of the series, up to what is held back."""
         self.needs_fit = False
+        self.net.keep_head()
         known = data.table.cut(data.known)
         units = units_of(known, self.spec.season, known.lengths)
         self.keep(known, units, data.scale_of(known.ids))
@@ -492,7 +496,7 @@ class FittedTask(SourcedTask):
 
     def _untrained(self) -> SeriesBackbone:
         net = self.net
-        if self._initial is not None or self._is_fresh or self.zero_shot:
+        if self._initial is not None or self._is_fresh or self.zero_shot or net.head_is_fresh:
             again = deepcopy(net)
             again.load_state_dict(self._initial or net.state_dict())
             return again

@@ -332,6 +332,8 @@ class Forecaster(FittedTask):
             self.head[name] = ErrorQuantiles.from_settings(values)
         self.memory = Memory.from_settings(settings["memory"])
         self.needs_fit = not settings.get("fitted", True)  # absent from the first saved tasks
+        if not self.needs_fit:
+            self.net.keep_head()
 
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
