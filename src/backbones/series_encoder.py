@@ -21,7 +21,6 @@ from .series_net import LOSSES, WINDOW, scaled, window_units
 from .series_transformers import (
     KINDS,
     LAYOUT,
-    TransformersSeries,
     folder_config,
     kind_of,
     made_of,
@@ -244,7 +243,7 @@ def build_encoder(
         )
     try:
         net = getattr(transformers, str(kind.encoder))(made)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise BackboneError(
             f"{config['name']!r} could not be built ({type(error).__name__}: {error})."
         ) from error
@@ -277,11 +276,13 @@ def other_form(
     if not data.horizon_steps:
         body = None if weights is None else _below_head(weights, _INNER)
         return build_encoder(made, seen, body, pretrained=pretrained)
-    net: TransformersSeries = build_forecasting(
-        {**made, "fresh_head": True}, seen, None, pretrained=pretrained
-    )
+    net = build_forecasting({**made, "fresh_head": True}, seen, None, pretrained=pretrained)
+    inner = net.get_submodule("net.inner")
     if weights is not None:
-        load(net.get_submodule(f"net.{_INNER}{_ENCODER}".rstrip(".")), weights)
+        load(inner.get_submodule("model"), weights)
+    with torch.no_grad():  # as other heads: before it has learnt, it forecasts a window's mean
+        for parameter in inner.get_submodule("head").parameters():
+            parameter.zero_()
     return net
 
 

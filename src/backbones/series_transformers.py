@@ -411,7 +411,7 @@ def build(
         )
     try:
         inner = getattr(transformers, kind.net)(made)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise BackboneError(
             f"{config['name']!r} could not be built ({type(error).__name__}: {error})."
         ) from error

@@ -11,9 +11,11 @@ from torchmetrics import MetricCollection
 
 from ..data import Data
 from ..errors import InvalidValueError, unknown_name
+from ..specs import Kind
 from .collapse import CollapseAlarm, OnCollapse
 from .pretext import METHODS, Method, Pretext, resolve_method
-from .pretrain_kinds import KINDS, NetOptions, PretrainKind, kind_of
+from .pretrain_kind import NetOptions, PretrainKind
+from .pretrain_kinds import KINDS, kind_of
 from .probing import Probing
 from .strategies import Strategy, full, name_of, resolve
 from .task import Task
@@ -65,14 +67,23 @@ class PretrainTask(Task):
         self.precision = kind.precision
 
     @staticmethod
-    def methods() -> list[str]:
+    def methods(kind: Kind | None = None) -> list[str]:
         """List the names of the methods, each a class with its paper in `mealkit.tasks.METHODS`.
+
+        Args:
+            kind: Of the input that they learn from: ``"image"``, ``"text"`` or ``"series"``; None
+                for all.
+
+        Raises:
+            UnknownNameError: There is no such kind.
 
         Example:
             >>> "simclr" in SSLPretrainer.methods()
             True
         """
-        return sorted(METHODS)
+        if kind is not None and kind not in KINDS:
+            raise unknown_name("kind of input", str(kind), KINDS)
+        return sorted(name for name, method in METHODS.items() if kind in (None, method.kind))
 
     @property
     def method(self) -> Method:

@@ -284,7 +284,9 @@ class SSLPretrainer(SourcedPretrainer):
     @classmethod
     def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
         """Build the pretrainer that was saved with these settings."""
-        return cls(backbone, method=method_from(settings["method"]))
+        task = cls(backbone, method=method_from(settings["method"]))
+        task.spec = spec  # with the columns that were learnt from
+        return task
 
     def export(self, path: str | Path) -> Path:
         """Write the weights of the backbone alone, under the names of the library it comes from.

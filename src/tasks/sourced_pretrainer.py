@@ -19,8 +19,10 @@ from ..data.unlabelled import UnlabelledImages
 from ..data.unlabelled_series import UnlabelledSeries
 from ..errors import InvalidValueError, NoDataError
 from ..specs import Kind, TextDataSpec
-from .pretext import METHODS, Method, resolve_method
-from .pretrain_kinds import KINDS, NetOptions, Pictures, kind_of
+from .pretext import Method, resolve_method
+from .pretrain_kind import NetOptions
+from .pretrain_kinds import KINDS, kind_of
+from .pretrain_pictures import Pictures
 from .pretrain_task import DEFAULT_BACKBONE, PretrainTask
 
 _log = logging.getLogger("mealkit")
@@ -425,10 +427,9 @@ def _method_for(kind: Kind, method: str | Method | None) -> Method:
     """
     chosen = resolve_method(KINDS[kind].usual_method if method is None else method)
     if chosen.kind != kind:
-        own = [name for name, one in METHODS.items() if one.kind == kind]
         raise InvalidValueError(
             f"method={chosen.name!r} learns from {KINDS[chosen.kind].words}, and these are "
-            f"{KINDS[kind].words}. Methods for them: {', '.join(own)}."
+            f"{KINDS[kind].words}. Methods for them: {', '.join(PretrainTask.methods(kind))}."
         )
     return chosen
 
