@@ -253,3 +253,17 @@ def test_semi_supervised_scores_every_method_on_the_same_draw(tmp_path: Path) ->
     assert results["summary"]["20"]["freematch"]["gain"] == pytest.approx(other - alone)
     assert sides["mean_teacher"][0]["unlabelled/mask_rate"] == 1
     assert "Digits, test accuracy" in report
+
+
+@pytest.mark.slow
+def test_ssl_series_scores_every_forecaster_on_the_same_windows(tmp_path: Path) -> None:
+    results, report = run_quickly("ssl_series.py", tmp_path)
+    (pretraining,) = results["runs"].pop("pretraining")
+    assert len(pretraining["losses"]) == 1
+    arms = {"linear, untrained", "linear, pretrained", "scratch", "finetune"}
+    parts = ("12 months", "1 month")
+    assert set(results["runs"]) == {f"{part}, {arm}" for part in parts for arm in arms}
+    for (run,) in results["runs"].values():
+        assert 0 < run["mse"] < 10
+        assert run["num_windows"] == 240 - 12 + 1
+    assert "| 1 month | finetune |" in report

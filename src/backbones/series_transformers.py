@@ -194,8 +194,9 @@ class TransformersSeries(SeriesNet):
 
     @property
     def default_lr(self) -> float:
-        """Peak learning rate where nobody gives one: lower for what is trained already."""
-        return _PRETRAINED_LR if self.pretrained else WindowNet.lr
+        """Peak learning rate where nobody gives one: lower for what forecasts already."""
+        forecasts = self.pretrained and not self.head_is_fresh
+        return _PRETRAINED_LR if forecasts else WindowNet.lr
 
     @property
     def needs_steps(self) -> int:
