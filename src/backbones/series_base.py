@@ -83,9 +83,11 @@ class SeriesBackbone(Backbone):
         """Whether its last layer has learnt nothing yet, above an encoder that was pretrained."""
         return bool(self.config.get("fresh_head"))
 
-    def keep_head(self) -> None:
-        """Note that the last layer has learnt, and forecasts."""
+    def note_head(self, *, is_fresh: bool) -> None:
+        """Note that the last layer has learnt and forecasts, or that it is fresh again."""
         self.config.pop("fresh_head", None)
+        if is_fresh:
+            self.config["fresh_head"] = True
 
     @property
     def needs_steps(self) -> int:

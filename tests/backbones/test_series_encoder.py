@@ -107,7 +107,7 @@ def test_a_net_that_forecasts_has_the_same_states_below_a_fresh_head(name: str) 
     back: Any = create(made, WINDOWS).eval()
     assert torch.equal(back.states(past), net.states(past))
     assert inside(made) is not net.net  # a copy: what is trained later stays apart
-    made.keep_head()
+    made.note_head(is_fresh=False)
     assert not made.head_is_fresh
 
 

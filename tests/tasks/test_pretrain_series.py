@@ -311,6 +311,9 @@ def test_a_fitted_task_is_saved_and_tested_on_the_past_from_the_pretrained_weigh
     again: Any = mealkit.load(task.save(tmp_path / "task"))
     assert np.array_equal(again.predict().quantiles, answer.quantiles)
     assert not again.net.head_is_fresh
+    data = SeriesData.from_arrays(arrays(), horizon=12, season=24)
+    with pytest.raises(InvalidValueError, match="had been pretrained before it was fitted"):
+        again.backtest(data, windows=1)
     # From the weights that it came with, and not from random ones.
     second = forecaster(trained)
     second.fitting = dict(task.fitting)
