@@ -374,6 +374,23 @@ def test_exported_weights_load_into_transformers(trained: SSLPretrainer, tmp_pat
         assert torch.allclose(net.states(past), expected, atol=1e-6)
 
 
+@pytest.mark.real
+@pytest.mark.slow
+def test_etth1_is_learnt_and_handed_over(shared: Path) -> None:
+    frame = pd.read_csv(shared / "data" / "ETTh1.csv")[:4000]
+    data = SeriesData.from_data_frame(frame, horizon=24, val=720, test=480)
+    spec = SeriesDataSpec(horizon_steps=0)
+    net = create("patchtst", spec, preprocessing={"context_steps": 96}, options=OPTIONS)
+    pre = SSLPretrainer.from_data(data, backbone=net)
+    assert pre.data.table.lengths.tolist() == [2800] * 7
+    history = pre.pretrain(epochs=20, batch_size=64, lr=3e-3)
+    assert history.rows[-1]["train/loss"] < 0.8 * history.rows[0]["train/loss"]
+    task = Forecaster.from_data(data, backbone=pre)
+    task.finetune(epochs=10, strategy="freeze", batch_size=64, lr=3e-3, refit=False)
+    answer = task.evaluate()
+    assert answer.metrics["mase"] < 1.5 * answer.naive["mase"]  # after 80 steps of a tiny head
+
+
 def test_backbones_without_an_encoder_and_other_kinds_are_refused(trained: SSLPretrainer) -> None:
     with pytest.raises(BackboneError, match="patchtst, patchtsmixer"):
         SSLPretrainer.from_arrays(arrays(), backbone="nlinear")

@@ -12,7 +12,6 @@ import pytest
 from mealkit import SeriesData, SSLPretrainer
 from mealkit.data import UnlabelledSeries
 from mealkit.errors import BackboneError, DataError, InvalidValueError, UnknownNameError
-from mealkit.tasks.pretrain_kinds import kind_of
 
 COLUMNS = {"time": "day", "target": "sales", "series": "shop"}
 
@@ -101,15 +100,3 @@ def test_methods_are_listed_by_kind() -> None:
     assert "mlm" not in SSLPretrainer.methods("image")
     with pytest.raises(UnknownNameError, match="kind of input 'sound'"):
         SSLPretrainer.methods("sound")
-
-
-def test_a_backbone_tells_what_it_reads(tmp_path: Path) -> None:
-    pre = SSLPretrainer("patchtst", context=48)
-    folder = pre.save(tmp_path / "pre")
-    for given in ("patchtsmixer", pre, pre.backbone, folder, str(folder), "ridge"):
-        assert kind_of(given) == "series"
-    assert kind_of("mealkit_tiny_text") == "text"
-    for given in ("resnet18", "torchvision/resnet18", "nowhere", tmp_path, pre.objective, 3):
-        assert kind_of(given) == "image"
-    (folder / "task.json").write_text("{}")
-    assert kind_of(folder) == "image"
