@@ -78,8 +78,11 @@ class PretrainTask(Task):
             UnknownNameError: There is no such kind.
 
         Example:
+            >>> from mealkit import SSLPretrainer
             >>> "simclr" in SSLPretrainer.methods()
             True
+            >>> SSLPretrainer.methods("series")
+            ['masked_patches']
         """
         if kind is not None and kind not in KINDS:
             raise unknown_name("kind of input", str(kind), KINDS)
