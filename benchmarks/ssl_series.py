@@ -11,8 +11,8 @@ the lowest loss on the validation months; test windows choose nothing:
 - ``scratch``: all of an untrained net of the same make;
 - ``finetune``: all of the pretrained one, behind an epoch of the head alone.
 
-The same once more with the last month of training as all that a forecaster learns from, while the
-encoder was pretrained on the twelve. Seeds decide weights, masks and draws.
+With ``--parts "1 month"``, the last month of training is all that a forecaster learns from, while
+the encoder was pretrained on the twelve. Seeds decide weights, masks and draws.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/ssl_series.py --seeds 0
 """
@@ -114,7 +114,8 @@ def main(options: argparse.Namespace) -> None:
         losses = [row["train/loss"] for row in history.rows]
         runs["pretraining"].append({"cpu_seconds": seconds, "losses": losses})
         print(f"pretrained, seed {seed}: loss {losses[0]:.3f} to {losses[-1]:.3f}", flush=True)
-        for part, data in parts.items():
+        for part in options.parts:
+            data = parts[part]
             data.seed = seed
             for arm, (is_pretrained, strategy) in ARMS.items():
                 net = pre.backbone if is_pretrained else build(options, seed)
@@ -137,6 +138,8 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = make_parser(__doc__)
-    parser.add_argument("--pretrain-epochs", type=int, default=15, help="of 100 steps")
+    parts = ["12 months", "1 month"]
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts[:1])
+    parser.add_argument("--pretrain-epochs", type=int, default=10, help="of 100 steps")
     parser.add_argument("--epochs", type=int, default=8, help="of 100 steps, of each forecaster")
     main(read_options(parser))

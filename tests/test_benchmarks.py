@@ -257,7 +257,8 @@ def test_semi_supervised_scores_every_method_on_the_same_draw(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_ssl_series_scores_every_forecaster_on_the_same_windows(tmp_path: Path) -> None:
-    results, report = run_quickly("ssl_series.py", tmp_path)
+    asked = ("--parts", "12 months", "1 month")
+    results, report = run_quickly("ssl_series.py", tmp_path, *asked)
     (pretraining,) = results["runs"].pop("pretraining")
     assert len(pretraining["losses"]) == 1
     arms = {"linear, untrained", "linear, pretrained", "scratch", "finetune"}
