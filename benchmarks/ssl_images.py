@@ -130,6 +130,6 @@ def row(method: str, results: list[Result]) -> list[object]:
 
 if __name__ == "__main__":
     parser = make_parser(__doc__)
-    parser.add_argument("--methods", nargs="+", default=SSLPretrainer.methods())
+    parser.add_argument("--methods", nargs="+", default=SSLPretrainer.methods("image"))
     parser.add_argument("--epochs", type=int, help="for all methods (default: 3 or 4)")
     main(read_options(parser))

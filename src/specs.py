@@ -254,7 +254,8 @@ class SeriesSpec(_CovariateSpec, InputSpec):
     Args:
         context_steps: How many steps before the forecast, L; 0 for all there are, which batches
             hold flush right with zeros in front.
-        horizon_steps: How many steps the net was built to forecast at once.
+        horizon_steps: How many steps the net was built to forecast at once; 0 for one that encodes
+            windows and forecasts nothing.
         scaled: Whether values come centred and scaled by series (float32), or as they are
             (float64), for methods to which zero means something.
         static: Covariates of series as a whole that it uses, S of them.
@@ -276,7 +277,7 @@ class SeriesSpec(_CovariateSpec, InputSpec):
                 "Covariates come in windows: expected context_steps of at least 1 beside them."
             )
         _settle_count(self, "context_steps", least=0)
-        _settle_count(self, "horizon_steps")
+        _settle_count(self, "horizon_steps", least=0)
 
 
 def _settle_count(spec: _Spec, name: str, *, called: str | None = None, least: int = 1) -> None:
@@ -394,7 +395,7 @@ class SeriesDataSpec(_CovariateSpec, DataSpec):
     Args:
         classes: Always empty: what is to be predicted are numbers.
         multi_label: Always false.
-        horizon_steps: How many steps are to be forecast.
+        horizon_steps: How many steps are to be forecast; 0 for windows that are only encoded.
         season: Steps of the season, 1 where there is none.
         length_steps: Steps that the series have to learn from, the median; 0 where not known yet.
         frequency: The grid of time, as `mealkit.data.Frequency` spells it.
@@ -416,8 +417,19 @@ class SeriesDataSpec(_CovariateSpec, DataSpec):
     series: str | None = None
 
     def __post_init__(self) -> None:
-        _settle_count(self, "horizon_steps", called="horizon")
+        _settle_count(self, "horizon_steps", called="horizon", least=0)
         _settle_count(self, "season")
+
+    def check_horizon(self) -> None:
+        """Refuse a horizon of 0 where something is to be forecast.
+
+        Raises:
+            InvalidValueError: It is.
+        """
+        if self.horizon_steps < 1:
+            raise InvalidValueError(
+                f"horizon={self.horizon_steps}: expected at least 1 step to forecast."
+            )
 
 
 DATA_SPECS: dict[str, type[DataSpec]] = {

@@ -344,3 +344,18 @@ def test_weights_without_labels_stand_beside_the_shipped_ones(tmp_path: Path) ->
         assert scores["digits"]["linear"] > 0.5, "chance is 0.1"
     assert (tmp_path / "kept/mealkit_tiny-simclr-1/task.json").is_file()
     assert "Weights of mealkit_tiny" in report
+
+
+@pytest.mark.slow
+def test_ssl_series_scores_every_forecaster_on_the_same_windows(tmp_path: Path) -> None:
+    asked = ("--parts", "12 months", "1 month")
+    results, report = run_quickly("ssl_series.py", tmp_path, *asked)
+    (pretraining,) = results["runs"].pop("pretraining")
+    assert len(pretraining["losses"]) == 1
+    arms = {"linear, untrained", "linear, pretrained", "scratch", "finetune"}
+    parts = ("12 months", "1 month")
+    assert set(results["runs"]) == {f"{part}, {arm}" for part in parts for arm in arms}
+    for (run,) in results["runs"].values():
+        assert 0 < run["mse"] < 10
+        assert run["num_windows"] == 240 - 12 + 1
+    assert "| 1 month | finetune |" in report

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import BackboneError, InvalidValueError, SavedTaskError, check_switch
-from ..specs import DataSpec, ImageDataSpec, ImageSpec, InputSpec
+from ..specs import DataSpec, ImageDataSpec, ImageSpec, InputSpec, SeriesDataSpec, SeriesSpec
 from .base import Backbone
 from .registry import Provider, Request, misspelt, provider
 from .weights import Weights, below, read
@@ -155,6 +155,9 @@ def _passed(
         )
     spec = backbone.input_spec
     _check_kind(spec, data)
+    if isinstance(data, SeriesDataSpec) and _differs(spec, data):
+        # What encodes does not forecast: the net that does is built around a copy of it.
+        return _from_holder(provider(data.kind), backbone, Request(data=data))
     if _differs(spec, data):
         raise BackboneError(
             f"The Backbone was built for {spec} and the data is {data}. Create it for this data: "
@@ -172,6 +175,8 @@ def _check_kind(spec: InputSpec, data: DataSpec) -> None:
 
 def _differs(spec: InputSpec, data: DataSpec) -> bool:
     """Say whether a net must be built anew for the data; one for texts takes any texts."""
+    if isinstance(spec, SeriesSpec) and isinstance(data, SeriesDataSpec):
+        return bool(spec.horizon_steps) != bool(data.horizon_steps)
     if not (isinstance(spec, ImageSpec) and isinstance(data, ImageDataSpec)):
         return False
     return spec.in_chans != data.in_chans or data.height_width not in (None, spec.size)

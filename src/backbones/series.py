@@ -12,12 +12,14 @@ from torch import nn
 
 from ..errors import BackboneError, InvalidValueError
 from ..specs import COVARIATES, Covariate, CovariateKind, InputSpec, SeriesDataSpec, SeriesSpec
+from .base import Backbone
 from .registered import take_module
 from .registry import PROVIDERS, BackboneInfo, Request
 from .series_attention import ITransformer
 from .series_base import SeriesBackbone
 from .series_baselines import Drift, Naive, Naive2, SeasonalNaive, Theta
 from .series_chronos import ChronosSource
+from .series_encoder import build_encoder, encoder_of_folder, encoder_of_name, other_form
 from .series_ensemble import NAME as ENSEMBLE
 from .series_ensemble import rebuild_ensemble
 from .series_linear import DLinear, NLinear
@@ -85,9 +87,12 @@ def default_context(data: SeriesDataSpec) -> int:
     """Choose how many steps of context a window has.
 
     Two horizons or two seasons, 64 steps at least and `MOST_CONTEXT` at most, and a quarter of the
-    series' length where they are short: what is context cannot be a target.
+    series' length where they are short: what is context cannot be a target. `MOST_CONTEXT` where
+    nothing is forecast.
     """
-    wanted = min(MOST_CONTEXT, max(2 * data.horizon_steps, 2 * data.season, 64))
+    wanted = MOST_CONTEXT
+    if data.horizon_steps:
+        wanted = min(wanted, max(2 * data.horizon_steps, 2 * data.season, 64))
     if not data.length_steps:
         return wanted
     return max(
@@ -151,13 +156,16 @@ class SeriesProvider:
             weights=None,
         )
 
-    def from_name(self, name: str, request: Request) -> SeriesBackbone:
+    def from_name(self, name: str, request: Request) -> Backbone:
         """Build a backbone for data, with the covariates that it can use.
 
-        ``preprocessing`` may change ``context_steps``.
+        ``preprocessing`` may change ``context_steps``. Of data with a horizon of 0, an encoder.
         """
         data = _series(request)
         library = _library(name)
+        if not data.horizon_steps:
+            spec = _window(data, request.preprocessing, frozenset())
+            return encoder_of_name(name, request, spec.context_steps)
         if library is not None:
             spec = _window(data, request.preprocessing, frozenset())
             return library.from_name(name, request, spec.context_steps)
@@ -191,9 +199,12 @@ class SeriesProvider:
         ).replace_covariates(_used(data, usable))
         return entry.build(input_spec=spec, config=config)
 
-    def from_folder(self, folder: Path, request: Request) -> SeriesBackbone:
+    def from_folder(self, folder: Path, request: Request) -> Backbone:
         """Build the net that a folder of another library describes."""
-        _window(_series(request), request.preprocessing, frozenset())
+        data = _series(request)
+        _window(data, request.preprocessing, frozenset())
+        if not data.horizon_steps and _LIBRARIES["transformers"].owns(folder):
+            return encoder_of_folder(folder, request)
         for source in _LIBRARIES.values():
             if source.owns(folder):
                 return source.from_folder(folder, request)
@@ -205,6 +216,7 @@ class SeriesProvider:
     def from_module(self, module: nn.Module, request: Request) -> SeriesBackbone:
         """Make a backbone of a module from windows (B, L), and covariates, to (B, horizon)."""
         data = _series(request)
+        data.check_horizon()  # nobody knows where the encoder of a module ends
         usable = frozenset(COVARIATES) if takes_covariates(module) else frozenset[CovariateKind]()
         spec = _window(data, request.preprocessing, usable)
         config = {**take_module(module, request), "season": data.season, "options": dict(WINDOW)}
@@ -213,8 +225,9 @@ class SeriesProvider:
 
     def from_config(
         self, config: Config, input_spec: InputSpec, weights: Weights | None, request: Request
-    ) -> SeriesBackbone:
+    ) -> Backbone:
         """Build a recorded net with what it learnt; what was solved is solved again in seconds."""
+        data, spec = _series(request), _window_spec(input_spec)
         if config["name"] not in _NETS and config.get("source") not in _LIBRARIES:
             raise BackboneError(
                 f"A saved {config['name']!r} cannot be the backbone of another task. Load the "
@@ -225,14 +238,22 @@ class SeriesProvider:
                 f"A saved {config['name']!r} stays as it was built. Leave preprocessing and "
                 "options out, or name the backbone to train a new one."
             )
-        net = self.rebuild(config, input_spec, pretrained=weights is not None)
-        check_fits(net.input_spec, _series(request), f"The saved {config['name']!r}")
+        if bool(spec.horizon_steps) != bool(data.horizon_steps):
+            return other_form(config, spec, weights, data)
+        net = self.rebuild(config, spec, pretrained=weights is not None)
+        check_fits(spec, data, f"The saved {config['name']!r}")
         return net if weights is None else _load(net, weights)
 
-    def rebuild(self, config: Config, input_spec: InputSpec, *, pretrained: bool) -> SeriesBackbone:
+    def rebuild(self, config: Config, input_spec: InputSpec, *, pretrained: bool) -> Backbone:
         """Build a recorded backbone exactly."""
-        if not isinstance(input_spec, SeriesSpec):
-            raise InvalidValueError(f"Backbones for series need a SeriesSpec, got {input_spec}.")
+        spec = _window_spec(input_spec)
+        if not spec.horizon_steps:
+            return build_encoder(config, spec, None, pretrained=pretrained)
+        return self._forecasting(config, spec, pretrained=pretrained)
+
+    def _forecasting(
+        self, config: Config, input_spec: SeriesSpec, *, pretrained: bool
+    ) -> SeriesBackbone:
         name = config["name"]
         if config.get("source") in _LIBRARIES:
             library = _LIBRARIES[config["source"]]
@@ -244,7 +265,11 @@ class SeriesProvider:
             )
         if name == ENSEMBLE:
             members = [
-                self.rebuild(each["config"], InputSpec.from_json(each["input"]), pretrained=True)
+                self._forecasting(
+                    each["config"],
+                    _window_spec(InputSpec.from_json(each["input"])),
+                    pretrained=True,
+                )
                 for each in config["members"]
             ]
             return rebuild_ensemble(config, members)
@@ -257,6 +282,12 @@ def _series(request: Request) -> SeriesDataSpec:
     if not isinstance(request.data, SeriesDataSpec):
         raise InvalidValueError(f"Backbones for series need a SeriesDataSpec, got {request.data}.")
     return request.data
+
+
+def _window_spec(spec: InputSpec) -> SeriesSpec:
+    if not isinstance(spec, SeriesSpec):
+        raise InvalidValueError(f"Backbones for series need a SeriesSpec, got {spec}.")
+    return spec
 
 
 def _used(
@@ -286,7 +317,7 @@ def _window(
     return spec
 
 
-def _load(net: SeriesBackbone, weights: Weights) -> SeriesBackbone:
+def _load(net: Backbone, weights: Weights) -> Backbone:
     load(net.get_submodule("net"), weights)
     net.pretrained = True
     return net

@@ -79,6 +79,17 @@ class SeriesBackbone(Backbone):
         return str(self.config["name"] or self.config["module"].rpartition(".")[2])
 
     @property
+    def head_is_fresh(self) -> bool:
+        """Whether its last layer has learnt nothing yet, above an encoder that was pretrained."""
+        return bool(self.config.get("fresh_head"))
+
+    def note_head(self, *, is_fresh: bool) -> None:
+        """Note that the last layer has learnt and forecasts, or that it is fresh again."""
+        self.config.pop("fresh_head", None)
+        if is_fresh:
+            self.config["fresh_head"] = True
+
+    @property
     def needs_steps(self) -> int:
         """Steps that must precede a forecast; with fewer, a simpler method answers."""
         return max(1, self.input_spec.context_steps)

@@ -149,7 +149,7 @@ class SeriesNet(SeriesBackbone):
         if horizon > self.horizon_steps:
             return roll_out(self, tensors, horizon)
         center, units = self.units(*tensors)
-        answer: Tensor = self.net(_scaled(tensors[0], center, units), *self._known(tensors))
+        answer: Tensor = self.net(scaled(tensors[0], center, units), *self._known(tensors))
         return _back(answer, center, units)[:, :horizon]
 
     def parts(self, *tensors: Tensor) -> dict[str, Tensor]:
@@ -161,8 +161,8 @@ class SeriesNet(SeriesBackbone):
         if not (isinstance(self.net, WindowNet) and self.net.splits):
             raise BackboneError(f"The forecasts of {self.name!r} have no parts: use 'nbeats'.")
         center, units = self.units(*tensors)
-        scaled = self.net.parts(_scaled(tensors[0], center, units))
-        answer = {name: units * part for name, part in scaled.items()}
+        parts = self.net.parts(scaled(tensors[0], center, units))
+        answer = {name: units * part for name, part in parts.items()}
         first = next(iter(answer))
         return {**answer, first: answer[first] + center}
 
@@ -177,7 +177,7 @@ class SeriesNet(SeriesBackbone):
         if not (isinstance(self.net, WindowNet) and self.net.has_distribution):
             raise BackboneError(f"{self.name!r} has no distribution to draw from: use 'deepar'.")
         center, units = self.units(*tensors)
-        past = _scaled(tensors[0], center, units)
+        past = scaled(tensors[0], center, units)
         generator = torch.Generator(past.device).manual_seed(seed)
         with torch.no_grad():
             drawn = [
@@ -202,22 +202,8 @@ class SeriesNet(SeriesBackbone):
 
         Units of 0 say that a window never changes.
         """
-        past = tensors[0]
-        moves = past.amax(1, keepdim=True) > past.amin(1, keepdim=True)
-        last = past[:, -1:]
-        center = {
-            "none": torch.zeros_like(last),
-            "last": last,
-            "mean": past.mean(1, keepdim=True),
-        }[self.center]
-        if self.spread == "none":
-            units = torch.ones_like(last)
-        elif self.spread == "deviation":
-            units = past.std(1, keepdim=True, correction=0).clamp(min=_LEAST)
-        else:
-            level = tensors[1][:, None].to(past.dtype)
-            units = (past + level).abs().mean(1, keepdim=True).clamp(min=_LEAST)
-        return torch.where(moves, center, last), torch.where(moves, units, 0.0)
+        level = tensors[1] if self.spread == "level" else None
+        return window_units(tensors[0], center=self.center, spread=self.spread, level=level)
 
     def losses(self, *tensors: Tensor, target: Tensor) -> Tensor:
         """Answer with the loss of each step of windows, (B, horizon_steps).
@@ -227,8 +213,8 @@ class SeriesNet(SeriesBackbone):
             target: What followed, in the scale of ``past``.
         """
         center, units = self.units(*tensors)
-        past = _scaled(tensors[0], center, units)
-        wanted = _scaled(target, center, units).clamp(-MOST_UNITS, MOST_UNITS)
+        past = scaled(tensors[0], center, units)
+        wanted = scaled(target, center, units).clamp(-MOST_UNITS, MOST_UNITS)
         # What follows a window without units is in none, and says nothing about the others.
         counts = units > 0
         if isinstance(self.net, WindowNet) and self.net.has_distribution:
@@ -362,7 +348,39 @@ def check_fits(spec: SeriesSpec, data: SeriesDataSpec, name: str) -> None:
         )
 
 
-def _scaled(values: Tensor, center: Tensor, units: Tensor) -> Tensor:
+def window_units(
+    past: Tensor, *, center: str, spread: str, level: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Answer with what windows (B, L) are relative to and divided by, (B, 1) each.
+
+    Args:
+        past: The windows.
+        center: One of `CENTERS`.
+        spread: One of `SPREADS`.
+        level: What zero stands for, (B,), where the spread is measured from there.
+
+    Returns:
+        Units of 0 say that a window never changes.
+    """
+    moves = past.amax(1, keepdim=True) > past.amin(1, keepdim=True)
+    last = past[:, -1:]
+    middle = {
+        "none": torch.zeros_like(last),
+        "last": last,
+        "mean": past.mean(1, keepdim=True),
+    }[center]
+    if level is not None:
+        absolute = past + level[:, None].to(past.dtype)
+        units = absolute.abs().mean(1, keepdim=True).clamp(min=_LEAST)
+    elif spread == "none":
+        units = torch.ones_like(last)
+    else:
+        units = past.std(1, keepdim=True, correction=0).clamp(min=_LEAST)
+    return torch.where(moves, middle, last), torch.where(moves, units, 0.0)
+
+
+def scaled(values: Tensor, center: Tensor, units: Tensor) -> Tensor:
+    """Put values into units of their windows; those without any have none."""
     return (values - center) / torch.where(units > 0, units, 1.0)
 
 

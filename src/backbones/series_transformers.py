@@ -42,6 +42,8 @@ class _Kind:
         horizon: The config's value for how many steps are forecast at once.
         any_length: Whether it takes fewer steps than it was built for as well.
         defaults: Values of the config in which untrained nets differ from those of transformers.
+        encoder: Name of the class below the head; None where it cannot be pretrained here.
+        pretraining: Name of the class that rebuilds hidden patches, with the same encoder.
     """
 
     model_type: str
@@ -51,6 +53,8 @@ class _Kind:
     horizon: str
     any_length: bool
     defaults: Mapping[str, Any]
+    encoder: str | None = None
+    pretraining: str | None = None
 
 
 KINDS = {
@@ -73,6 +77,8 @@ KINDS = {
             "positional_dropout": 0.2,
             "pooling_type": None,
         },
+        "PatchTSTModel",
+        "PatchTSTForPretraining",
     ),
     # Sizes of arXiv:2306.09364 for the ETT data.
     "patchtsmixer": _Kind(
@@ -83,6 +89,8 @@ KINDS = {
         "prediction_length",
         False,
         {"d_model": 48, "expansion_factor": 3, "num_layers": 3, "head_dropout": 0.2},
+        "PatchTSMixerModel",
+        "PatchTSMixerForPretraining",
     ),
     "timesfm-2.5": _Kind(
         "timesfm2_5",
@@ -186,8 +194,9 @@ class TransformersSeries(SeriesNet):
 
     @property
     def default_lr(self) -> float:
-        """Peak learning rate where nobody gives one: lower for what is trained already."""
-        return _PRETRAINED_LR if self.pretrained else WindowNet.lr
+        """Peak learning rate where nobody gives one: lower for what forecasts already."""
+        forecasts = self.pretrained and not self.head_is_fresh
+        return _PRETRAINED_LR if forecasts else WindowNet.lr
 
     @property
     def needs_steps(self) -> int:
@@ -357,7 +366,7 @@ def new_config(name: str, data: SeriesDataSpec, context: int, options: Options) 
 def own_context(model_config: Mapping[str, Any], data: SeriesDataSpec) -> int:
     """Answer with how many steps a trained net sees: those it was built for, or fewer."""
     kind = kind_of(model_config)
-    made = _made(model_config)
+    made = made_of(model_config)
     most = int(getattr(made, kind.context))
     if not kind.any_length:
         return most
@@ -394,7 +403,7 @@ def build(
         BackboneError: The config cannot be built, or mixes channels.
         InvalidValueError: It sees another number of steps.
     """
-    kind, made = kind_of(config["model_config"]), _made(config["model_config"])
+    kind, made = kind_of(config["model_config"]), made_of(config["model_config"])
     own = int(getattr(made, kind.context))
     if spec.context_steps > own or (spec.context_steps < own and not kind.any_length):
         raise InvalidValueError(
@@ -403,7 +412,7 @@ def build(
         )
     try:
         inner = getattr(transformers, kind.net)(made)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise BackboneError(
             f"{config['name']!r} could not be built ({type(error).__name__}: {error})."
         ) from error
@@ -462,7 +471,7 @@ def read(folder: Path, model_config: Mapping[str, Any]) -> Weights:
     """
     kind = kind_of(model_config)
     reader = getattr(transformers, kind.net)
-    return read_folder(folder, _made(model_config), lambda name: False, kind=reader)
+    return read_folder(folder, made_of(model_config), lambda name: False, kind=reader)
 
 
 def record(name: str, data: SeriesDataSpec, model_config: Config, loss: str) -> dict[str, Any]:
@@ -476,7 +485,12 @@ def record(name: str, data: SeriesDataSpec, model_config: Config, loss: str) -> 
     }
 
 
-def _made(model_config: Mapping[str, Any]) -> Any:  # Any: a PretrainedConfig
+def made_of(model_config: Mapping[str, Any]) -> Any:  # Any: a PretrainedConfig
+    """Make transformers' config of plain values.
+
+    Raises:
+        BackboneError: They are not valid.
+    """
     values = dict(model_config)
     kind = values.pop("model_type")
     try:

@@ -19,6 +19,7 @@ from .streams import Stream
 from .text_samples import TextSamples
 from .texts import TextData
 from .unlabelled import UnlabelledImages
+from .unlabelled_series import UnlabelledSeries
 from .views import VIEWS, View, draw_views
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "TextData",
     "TextSamples",
     "UnlabelledImages",
+    "UnlabelledSeries",
     "View",
     "draw_views",
     "samples_from",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from .module import EpochSampler
+from .module import Data, EpochSampler, Loader
+from .samples import Fetch
 from .series_samples import SeriesSamples
 
 
@@ -57,3 +58,24 @@ class DrawnWindows(EpochSampler):
         drawn = self._first[series] + (share * self._counts[series]).long()
         start, self.start = self.start, 0
         return iter(drawn[self.rank :: self.num_replicas].tolist()[start:])
+
+
+def drawn_loader(data: Data, samples: SeriesSamples, *, batch_size: int, num_steps: int) -> Loader:
+    """Build a loader over drawn windows of data, whose seed and processes decide the draws.
+
+    Args:
+        data: Whose windows they are.
+        samples: Prepared windows.
+        batch_size: Windows of a batch.
+        num_steps: Batches of an epoch, on each process.
+    """
+    num_processes, rank = data.processes
+    sampler = DrawnWindows(
+        samples,
+        batch_size=batch_size,
+        num_steps=num_steps,
+        seed=data.seed,
+        num_processes=num_processes,
+        rank=rank,
+    )
+    return Loader(Fetch(samples), batch_size=batch_size, sampler=sampler, report=data.report)

@@ -14,10 +14,10 @@ import pandas
 from ..errors import DataError, InvalidValueError, check_count
 from ..specs import SeriesDataSpec
 from . import frames, text_sources
-from .drawn_windows import DrawnWindows
-from .module import Data, Loader
+from .drawn_windows import drawn_loader
+from .module import Data
 from .report import Report
-from .samples import Fetch, Samples
+from .samples import Samples
 from .series_build import Duplicates, build_table
 from .series_columns import Roles, Rows, Target, read_rows, rows_of_arrays
 from .series_covariates import Columns, Wanted
@@ -28,6 +28,7 @@ from .series_time import Array
 
 if TYPE_CHECKING:
     from .frames import FrameKind
+    from .module import Loader
     from .stream_loader import StreamLoader
 
 _log = logging.getLogger("mealkit")
@@ -102,6 +103,7 @@ class SeriesData(Data):
         frame_kind: FrameKind = "pandas",
     ) -> None:
         check_count("seed", seed, least=0)
+        spec.check_horizon()
         horizon = spec.horizon_steps
         for name, steps in (("val", val), ("test", test)):
             if steps is not None:
@@ -216,16 +218,7 @@ class SeriesData(Data):
         check_count("batch_size", size)
         if not (shuffle and self.draws and isinstance(samples, SeriesSamples)):
             return super().loader(samples, batch_size=size, shuffle=shuffle)
-        num_processes, rank = self.processes
-        sampler = DrawnWindows(
-            samples,
-            batch_size=size,
-            num_steps=EPOCH_STEPS,
-            seed=self.seed,
-            num_processes=num_processes,
-            rank=rank,
-        )
-        return Loader(Fetch(samples), batch_size=size, sampler=sampler, report=self.report)
+        return drawn_loader(self, samples, batch_size=size, num_steps=EPOCH_STEPS)
 
     def val_dataloader(self) -> Loader | StreamLoader | list[Loader]:
         """Batches of validation windows; of some of them, evenly spread, if `draws`."""
@@ -383,7 +376,7 @@ class SeriesData(Data):
         )
         data = cls(
             table,
-            spec=_spec(table, horizon, roles),
+            spec=spec_of(table, horizon, roles),
             val=val,
             test=test,
             report=report,
@@ -391,7 +384,7 @@ class SeriesData(Data):
             frame_kind=frames.frame_kind(frame) or "pandas",
         )
         data.finds_season = season is None
-        _tell(data, roles, given_season=season)
+        tell(table, data.spec, data.report, given_season=season)
         return data
 
     @classmethod
@@ -425,9 +418,9 @@ class SeriesData(Data):
         report = Report()
         table = build_table(rows, season=season, report=report)
         roles = Roles(None, ("value",), "series")
-        spec = _spec(table, horizon, roles)
+        spec = spec_of(table, horizon, roles)
         data = cls(table, spec=spec, val=val, test=test, report=report, seed=seed)
-        _tell(data, roles, given_season=season)
+        tell(table, data.spec, data.report, given_season=season)
         return data
 
     @classmethod
@@ -488,10 +481,10 @@ class SeriesData(Data):
             held_back=test,
             report=report,
         )
-        spec = _spec(table, horizon, roles)
+        spec = spec_of(table, horizon, roles)
         data = cls(table, spec=spec, val=val, test=test, report=report, seed=seed)
         data.finds_season = season is None
-        _tell(data, roles, given_season=season)
+        tell(table, data.spec, data.report, given_season=season)
         return data
 
 
@@ -515,7 +508,12 @@ def with_index(frame: Any) -> Any:  # Any: a DataFrame of pandas or polars
     return frame.set_axis(index).reset_index()
 
 
-def _spec(table: SeriesTable, horizon: int, roles: Roles) -> SeriesDataSpec:
+def spec_of(table: SeriesTable, horizon: int, roles: Roles) -> SeriesDataSpec:
+    """Say what a table tells, and how it was read.
+
+    Raises:
+        DataError: No series is longer than the horizon.
+    """
     longest = int(table.lengths.max())
     spec = SeriesDataSpec(
         horizon_steps=horizon,
@@ -539,25 +537,25 @@ def _val_steps(lengths: Array, horizon: int) -> Array:
     return np.where(lengths - wanted >= horizon + 1, wanted, 0)
 
 
-def _tell(data: SeriesData, roles: Roles, *, given_season: int | None) -> None:
+def tell(
+    table: SeriesTable, spec: SeriesDataSpec, report: Report, *, given_season: int | None
+) -> None:
     """Say in one line what the table was taken for."""
-    table = data.table
     many = f"{len(table):,} series" if len(table) > 1 else "1 series"
     low, high = int(table.lengths.min()), int(table.lengths.max())
     steps = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    target = "the numbers of each row" if roles.rows else names_of(roles.target)
-    columns = [f"target {target}"]
-    columns += [f"series {roles.series!r}"] if roles.series is not None else []
-    columns += [f"time {roles.time!r}" if roles.time is not None else "rows in order"]
+    columns = [f"target {names_of(spec.target) if spec.target else 'the numbers of each row'}"]
+    columns += [f"series {spec.series!r}"] if spec.series is not None else []
+    columns += [f"time {spec.time!r}" if spec.time is not None else "rows in order"]
     columns += [
         f"{kind} {names_of(list(dict.fromkeys(c.column for c in several)))}"
-        for kind, several in data.spec.covariates.items()
+        for kind, several in spec.covariates.items()
     ]
-    grid = f"a step of {table.frequency}" if roles.time is not None else "no dates"
+    grid = f"a step of {table.frequency}" if spec.time is not None else "no dates"
     how = "given" if given_season is not None else "found"
     missing = int((~table.observed).sum())
+    ahead = f"horizon {spec.horizon_steps}; " if spec.horizon_steps else ""
     _log.info(
         f"{many} of {steps} steps ({', '.join(columns)}); {grid}, season {table.season} ({how}), "
-        f"horizon {data.spec.horizon_steps}; {missing:,} missing values, "
-        f"{len(data.report):,} problems in data.report."
+        f"{ahead}{missing:,} missing values, {len(report):,} problems in data.report."
     )

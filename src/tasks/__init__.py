@@ -21,6 +21,7 @@ from .objectives import Objective, Step, Supervised
 from .pretext import METHODS, Method, register_method
 from .pretext_masked import MAE
 from .pretext_pairs import BarlowTwins, SimCLR, SimSiam, VICReg
+from .pretext_patches import MaskedPatches
 from .pretext_teachers import BYOL, DINO, MoCo
 from .pretext_words import MLM
 from .pretrain_evaluation import PretrainEvaluation, PretrainScore
@@ -72,6 +73,7 @@ __all__ = [
     "LayerDecay",
     "Leaderboard",
     "Lora",
+    "MaskedPatches",
     "MeanTeacher",
     "Method",
     "MoCo",

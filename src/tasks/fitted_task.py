@@ -76,6 +76,7 @@ class FittedTask(SourcedTask):
         quality: Quality,
     ) -> None:
         check_quality(quality, backbone)
+        spec.check_horizon()
         seen = None if context is None else {"context_steps": context}
         net = create("ridge" if backbone is None else backbone, spec, preprocessing=seen)
         if not isinstance(net, SeriesBackbone):
@@ -91,14 +92,18 @@ class FittedTask(SourcedTask):
         self.chooses, self.quality = backbone is None, quality
         self._is_fresh = isinstance(backbone, str)  # a net of ours that has not been fitted yet
         learns = backbone is None or net.solved or net.trained
-        self.needs_fit = (backbone is None or self._is_fresh) and learns and not net.pretrained
+        untrained = (backbone is None or self._is_fresh) and not net.pretrained
+        self.needs_fit = learns and (untrained or net.head_is_fresh)
         self._initial: dict[str, Tensor] | None = None  # of the net, before it was ever fitted
         self._start: dict[str, Tensor] = {}  # of the net, before the last fit
         self._was_pretrained = False
+        self.came_pretrained = False  # whether the net was trained before it was ever fitted here
+        self._came_fresh = net.head_is_fresh
         self._refits = False
         self._is_tried = False  # as a candidate: it neither calibrates nor remembers
         self._validated: np.ndarray[Any, Any] | None = None
-        self.zero_shot = net.trained and net.pretrained  # whether it forecasts as it came
+        # Whether it forecasts as it came.
+        self.zero_shot = net.trained and net.pretrained and not net.head_is_fresh
         self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
         self.context = context
         self._frame_kind: FrameKind = "pandas"
@@ -212,6 +217,7 @@ class FittedTask(SourcedTask):
     def _remember(self, data: SeriesData) -> None:
         """Keep the ends of the series, up to what is held back."""
         self.needs_fit = False
+        self.net.note_head(is_fresh=False)
         known = data.table.cut(data.known)
         units = units_of(known, self.spec.season, known.lengths)
         self.keep(known, units, data.scale_of(known.ids))
@@ -264,8 +270,8 @@ class FittedTask(SourcedTask):
         Args:
             data: What to learn from; None for the data this task was made from.
             epochs: How often 100 batches are drawn; None for `EPOCHS`.
-            strategy: Which part of the backbone trains when; None for ``full``. The last layer
-                trains in each.
+            strategy: Which part of the backbone trains when; None for ``full``, and for
+                ``freeze_unfreeze`` of one that was trained before. The last layer trains in each.
             lr: Peak learning rate; None for the backbone's own, ``"auto"`` to look for it.
             batch_size: Windows of a batch; None for the data's own, else 256 to train a net and
                 1,024 to add sums up. ``"auto"`` as in `Task.finetune`, for nets.
@@ -382,7 +388,8 @@ class FittedTask(SourcedTask):
             self._without_windows(data)
         self._start, self._was_pretrained = _copy(self.net), self.net.pretrained
         if self._initial is None:
-            self._initial = self._start
+            self._initial, self.came_pretrained = self._start, self.net.pretrained
+            self._came_fresh = self.net.head_is_fresh
 
     def conclude(self, data: Data, batch_size: int | None) -> None:
         """Let a net with the same start learn from what validated, too."""
@@ -492,14 +499,21 @@ class FittedTask(SourcedTask):
 
     def _untrained(self) -> SeriesBackbone:
         net = self.net
-        if self._initial is not None or self._is_fresh or self.zero_shot:
+        if self._initial is not None or self._is_fresh or self.zero_shot or net.head_is_fresh:
             again = deepcopy(net)
             again.load_state_dict(self._initial or net.state_dict())
+            again.note_head(is_fresh=self._came_fresh)
             return again
         if net.config["name"] is None:
             raise InvalidValueError(
                 "This task was loaded with a module of yours, whose weights from before it was "
                 "trained are not known. Make a new task from the data and the untrained module."
+            )
+        if self.came_pretrained:
+            raise InvalidValueError(
+                f"This task was loaded, and its {self.model!r} had been pretrained before it was "
+                "fitted: a saved task does not hold those weights. Make a new task from the data "
+                "and the pretrained backbone."
             )
         made = rebuild(net.config, net.input_spec, pretrained=False)
         if not isinstance(made, SeriesBackbone):

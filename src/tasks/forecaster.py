@@ -332,6 +332,8 @@ class Forecaster(FittedTask):
             self.head[name] = ErrorQuantiles.from_settings(values)
         self.memory = Memory.from_settings(settings["memory"])
         self.needs_fit = not settings.get("fitted", True)  # absent from the first saved tasks
+        if not self.needs_fit:
+            self.net.note_head(is_fresh=False)
 
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
         """Answer with what `from_settings` needs beside backbone and data."""
@@ -342,6 +344,7 @@ class Forecaster(FittedTask):
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
             "zero_shot": self.zero_shot,
+            "came_pretrained": self.came_pretrained,
             "fitted": not self.needs_fit,
         }
 
@@ -355,5 +358,6 @@ class Forecaster(FittedTask):
         task.context, task.chooses = settings["context"], settings["chooses"]
         task.quality = settings.get("quality", "fast")  # absent from the first saved tasks
         task.zero_shot = bool(settings.get("zero_shot"))
+        task.came_pretrained = bool(settings.get("came_pretrained"))  # absent from the first, too
         task.take_settings(settings)
         return task

@@ -119,3 +119,18 @@ def masked_patches(guess: Tensor, patches: Tensor, hidden: Tensor) -> Tensor:
     mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
     wanted = (patches - mean) / (var + 1e-6).sqrt()
     return (guess - wanted).square().mean(-1)[hidden].mean()
+
+
+def rebuilt_patches(guess: Tensor, patches: Tensor, counts: Tensor) -> Tensor:
+    """Compare the values of patches that count, each window alike (arXiv:2211.14730, section 3.2).
+
+    Where all values of hidden patches count, and as many patches of each window are hidden, this is
+    the mean squared error over hidden patches.
+
+    Args:
+        guess: (B, L, P), of P values a patch.
+        patches: The true ones, (B, L, P).
+        counts: Which values count, (B, L, P) of bool.
+    """
+    squared = torch.where(counts, (guess - patches).square(), 0.0)
+    return (squared.sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)).mean()

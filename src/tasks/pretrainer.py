@@ -5,53 +5,39 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from safetensors.torch import save_file
-from torch import nn
-from torchmetrics import MetricCollection
 
 from ..backbones import Backbone
 from ..backbones.stem import STEM
-from ..data import Data, TextData, TextSamples
+from ..data import Data
 from ..data.module import BATCH_SIZE
-from ..data.sources import OnError
-from ..data.text_inputs import samples_of_texts
 from ..data.text_sources import Columns
-from ..data.unlabelled import UnlabelledImages
-from ..errors import InvalidValueError, NoDataError, unknown_name
-from ..specs import DataSpec, Kind, TextDataSpec
+from ..errors import InvalidValueError
+from ..specs import DataSpec, Kind
 from .classification import embed_samples
-from .collapse import CollapseAlarm, OnCollapse
-from .pretext import METHODS, Method, Pretext, method_from, resolve_method
+from .collapse import OnCollapse
+from .pretext import method_from
 from .pretrain_evaluation import Asked, PretrainEvaluation, evaluate_backbone
-from .pretrain_kinds import KINDS, Pictures, PretrainKind
-from .probing import Probing
 from .results import Embeddings, History, Predictions
-from .strategies import Strategy, full, name_of, resolve
-from .task import Task
-from .training import Plan, Training
+from .sourced_pretrainer import SourcedPretrainer
+from .strategies import Strategy
+from .training import Training
 
 _log = logging.getLogger("mealkit")
 
-DEFAULT_BACKBONE = "resnet18"
-"""11 M parameters: the net of most published comparisons of methods on small sets of pictures."""
-
-DEFAULT_TEXT_BACKBONE = "distilbert-base-uncased"
-"""66 M parameters, Apache-2.0, trained by guessing words, as it is here."""
-
-PRETRAIN_BATCH_SIZE: dict[Kind, int] = {"image": 256, "text": BATCH_SIZE}
+PRETRAIN_BATCH_SIZE: dict[Kind, int] = {"image": 256, "text": BATCH_SIZE, "series": 256}
 """Rows in a batch when nobody says otherwise: several methods for pictures compare within it."""
 
-
 NUM_EPOCHS = 100
-"""How often every input is seen when nobody says otherwise."""
+"""How often every input is seen when nobody says otherwise; of series, how often 100 batches."""
 
 
-class SSLPretrainer(Task):
-    """Learn a backbone from pictures without labels, and hand it to a task with few.
+class SSLPretrainer(SourcedPretrainer):
+    """Learn a backbone from inputs without labels, and hand it to a task with few.
 
     ``pre.backbone``, the pretrainer itself and the folder it was saved to are all backbones for
     every task of the kind: ``ImageClassifier.from_folders("few_labels", backbone=pre)``.
@@ -60,352 +46,26 @@ class SSLPretrainer(Task):
         backbone: A name from `mealkit.backbones.find`, a folder of weights, a saved task or a task,
             any ``nn.Module`` that returns features, or what `mealkit.backbones.create` made.
         method: A name of `SSLPretrainer.methods`, or a method with settings of your own, such as
-            ``SimCLR(temperature=0.5)``.
+            ``SimCLR(temperature=0.5)``. None for the usual one of what the backbone reads:
+            ``"simclr"``, ``"mlm"`` or ``"masked_patches"``.
         pretrained: Whether the backbone starts from trained weights. None for random ones where a
             name is given, and for those that a folder, a task or a module holds.
         weights: File or folder of weights to start from.
         in_chans: Number of channels of a picture; None for 3, or what a finished backbone has.
         size: Height and width in pixels; None for the backbone's own.
+        context: Steps of a window of series; None for 512, or what a finished backbone sees.
 
     Raises:
         UnknownNameError: There is no such backbone or method.
         BackboneError: The method cannot take the backbone.
         WeightsError: Weights cannot be reached, or do not fit.
+        InvalidValueError: An option is of another kind of input.
 
     Example:
         >>> pre = SSLPretrainer("mealkit_tiny", method="simclr")
         >>> pre.backbone.num_features
         176
     """
-
-    monitor = "train/loss"
-    monitor_mode = "min"
-    default_lr: ClassVar[tuple[float, float]] = (2e-3, 2e-3)
-    verb: ClassVar[str] = "pretrain"
-    saved_parts: ClassVar[tuple[str, ...]] = ("backbone.", "objective.")
-    trains_beside: ClassVar[str] = "projector"
-
-    def __init__(
-        self,
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        *,
-        method: str | Method = "simclr",
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> None:
-        chosen = resolve_method(method)
-        kind = KINDS[chosen.kind]
-        net = kind.build(
-            backbone, pretrained=pretrained, weights=weights, in_chans=in_chans, size=size
-        )
-        self._watched: tuple[Data | None, int | None, OnCollapse] = (None, None, "warn")
-        super().__init__(
-            backbone=net,
-            head=nn.Identity(),
-            spec=kind.spec_of(net),
-            preprocess=kind.preprocess(net),
-            objective=chosen.objective(net),
-            metrics=MetricCollection({}),
-        )
-
-    @staticmethod
-    def methods() -> list[str]:
-        """List the names of the methods, each a class with its paper in `mealkit.tasks.METHODS`.
-
-        Example:
-            >>> "simclr" in SSLPretrainer.methods()
-            True
-        """
-        return sorted(METHODS)
-
-    @property
-    def method(self) -> Method:
-        """How it learns: settings and paper."""
-        return self._pretext.method
-
-    @property
-    def _kind(self) -> PretrainKind:
-        return KINDS[self.method.kind]
-
-    @property
-    def _pretext(self) -> Pretext:
-        if not isinstance(self.objective, Pretext):
-            raise InvalidValueError(f"Expected the objective of a method, got {self.objective}.")
-        return self.objective
-
-    # Sources.
-
-    @classmethod
-    def from_folder(
-        cls,
-        folder: str | Path,
-        *,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        method: str | Method = "simclr",
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a pretrainer for all pictures below a folder, whatever its subfolders are called.
-
-        See `UnlabelledImages.from_folder` for the source and `SSLPretrainer` for the net. Pictures
-        of up to 64 pixels are seen at their own size, by a net that is made to keep more of them;
-        the log says how.
-        """
-        data = UnlabelledImages.from_folder(folder, seed=seed, on_error=on_error)
-        return cls._on(data, backbone, method, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_files(
-        cls,
-        paths: Sequence[str | Path],
-        *,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        method: str | Method = "simclr",
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a pretrainer for files.
-
-        See `UnlabelledImages.from_files` for the source and `from_folder` for the net.
-        """
-        data = UnlabelledImages.from_files(paths, seed=seed, on_error=on_error)
-        return cls._on(data, backbone, method, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_data_frame(
-        cls,
-        frame: Any,  # Any: a DataFrame of pandas or polars
-        *,
-        image: str,
-        root: str | Path | None = None,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        method: str | Method = "simclr",
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a pretrainer for files whose paths stand in a column of a frame.
-
-        See `UnlabelledImages.from_data_frame` for the source and `from_folder` for the net.
-        """
-        data = UnlabelledImages.from_data_frame(
-            frame, image=image, root=root, seed=seed, on_error=on_error
-        )
-        return cls._on(data, backbone, method, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_arrays(
-        cls,
-        images: Any,  # Any: an array, a tensor, or a list of arrays or PIL images
-        *,
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        method: str | Method = "simclr",
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a pretrainer for arrays, tensors or PIL images.
-
-        See `UnlabelledImages.from_arrays` for the source and `from_folder` for the net.
-        """
-        data = UnlabelledImages.from_arrays(images, seed=seed, on_error=on_error)
-        return cls._on(data, backbone, method, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def from_dataset(
-        cls,
-        dataset: Any,  # Any: a torch Dataset, or one of Hugging Face
-        *,
-        image: str = "image",
-        seed: int = 0,
-        on_error: OnError = "skip",
-        backbone: str | Path | nn.Module = DEFAULT_BACKBONE,
-        method: str | Method = "simclr",
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-        in_chans: int | None = None,
-        size: int | tuple[int, int] | None = None,
-    ) -> Self:
-        """Make a pretrainer for the pictures of a torch or Hugging Face dataset.
-
-        See `UnlabelledImages.from_dataset` for the source and `from_folder` for the net.
-        """
-        data = UnlabelledImages.from_dataset(dataset, image=image, seed=seed, on_error=on_error)
-        return cls._on(data, backbone, method, pretrained, weights, in_chans, size)
-
-    @classmethod
-    def _on(
-        cls,
-        data: UnlabelledImages,
-        backbone: str | Path | nn.Module,
-        method: str | Method,
-        pretrained: bool | None,
-        weights: str | Path | None,
-        in_chans: int | None,
-        size: int | tuple[int, int] | None,
-    ) -> Self:
-        # Files are read in as many channels as the net wants; arrays have what they have.
-        if in_chans is None and data.spec.in_chans != 3:
-            in_chans = data.spec.in_chans
-        net: str | Path | nn.Module = backbone
-        if size is None and not pretrained and weights is None:
-            found = Pictures().for_small(backbone, data.side, in_chans)
-            if found is not None:
-                net, pretrained, in_chans = found, None, None
-        task = cls(
-            net, method=method, pretrained=pretrained, weights=weights, in_chans=in_chans, size=size
-        )
-        task.data = data
-        return task
-
-    @classmethod
-    def from_texts(
-        cls,
-        texts: Any,  # Any: whatever holds texts; samples_of_texts names what it takes
-        *,
-        text: str | None = None,
-        seed: int = 0,
-        backbone: str | Path | nn.Module = DEFAULT_TEXT_BACKBONE,
-        method: str | Method = "mlm",
-        pretrained: bool | None = None,
-        weights: str | Path | None = None,
-    ) -> Self:
-        """Make a pretrainer for texts, which goes on from trained weights where there are.
-
-        Missing and empty texts are left out.
-
-        Args:
-            texts: A list of texts, a data frame, or the path of a table (CSV, TSV, JSON, parquet).
-            text: The column of a table.
-            seed: Decides the order.
-            backbone: As `TextClassifier` takes it.
-            method: A method for texts.
-            pretrained: Whether the backbone starts from trained weights; None for yes where there
-                are.
-            weights: File or folder of weights to start from.
-
-        Raises:
-            NoDataError: There are no texts.
-            BackboneError: The backbone cannot guess words.
-        """
-        spec = TextDataSpec() if text is None else TextDataSpec(text=(text,))
-        samples = samples_of_texts(texts, spec, text=text).samples
-        if not isinstance(samples, TextSamples) or not samples.num_usable:
-            raise NoDataError("Not one of the texts can be read: all are missing or empty.")
-        lost = len(samples) - samples.num_usable
-        if lost:
-            _log.warning(
-                f"Left out {lost:,} of {len(samples):,} texts, which are missing or empty."
-            )
-        task = cls(backbone, method=method, pretrained=pretrained, weights=weights)
-        task.data = TextData(spec=spec, train=samples, seed=seed)
-        task.spec = spec
-        return task
-
-    # Training.
-
-    @property
-    def freezes_batch_norm(self) -> bool:
-        """False unless asked: what is learnt without labels needs statistics of its own."""
-        return self.plan.training.batch_norm == "frozen"
-
-    def caches_features(self, trainer: pl.Trainer) -> bool:
-        """Answer with False: the backbone trains from the first step."""
-        return False
-
-    def usual_strategy(self, data: Data | None) -> Strategy:
-        """Train everything from the first step, also what was trained before."""
-        return full
-
-    def plan_training(
-        self,
-        *,
-        strategy: str | Strategy | None = None,
-        lr: float | Literal["auto"] | None = None,
-        training: Training | None = None,
-    ) -> Self:
-        """Decide what happens when a Trainer fits this task; `pretrain` does this by itself.
-
-        Args:
-            strategy: ``"full"`` or None; nothing of the backbone is frozen.
-            lr: Peak learning rate of AdamW; None for the method's own.
-            training: The other settings; None for the method's own.
-
-        Returns:
-            The task itself, so that the call can be chained.
-        """
-        if strategy is not None and resolve(strategy) is not full:
-            raise InvalidValueError(
-                f"strategy={name_of(resolve(strategy))!r}: a pretrainer trains all of the "
-                "backbone. Leave it out."
-            )
-        if isinstance(lr, str):
-            raise InvalidValueError(f"lr={lr!r}: expected a positive number or None.")
-        method = self.method
-        self.plan = Plan(
-            strategy=full,
-            lr=method.lr if lr is None else lr,
-            training=method.training if training is None else training,
-        )
-        return self
-
-    def watch(
-        self,
-        *,
-        probe: str | Path | Data | None = None,
-        probe_every: int | None = None,
-        on_collapse: OnCollapse = "warn",
-    ) -> Self:
-        """Decide what is looked at while a Trainer fits this task; see `pretrain`.
-
-        Returns:
-            The task itself, so that the call can be chained.
-        """
-        if on_collapse not in ("warn", "stop"):
-            raise unknown_name("reaction to a collapse", str(on_collapse), ("warn", "stop"))
-        if probe is None and probe_every is not None:
-            raise InvalidValueError(
-                f"probe_every={probe_every} without probe=: there is nothing to probe on. Give a "
-                "folder of labelled pictures."
-            )
-        labelled = None if probe is None else self._kind.labelled(probe)
-        if labelled is not None:
-            Probing(self, labelled, every=probe_every)  # which refuses what it cannot use
-        self._watched = (labelled, probe_every, on_collapse)
-        return self
-
-    def configure_callbacks(self) -> list[pl.Callback]:
-        """Attach the alarm and the probes to any Trainer that fits this task."""
-        attached = super().configure_callbacks()
-        labelled, every, on_collapse = self._watched
-        attached.append(CollapseAlarm(self, on_collapse))
-        if labelled is not None:
-            attached.append(Probing(self, labelled, every=every))
-        return attached
-
-    def check_data(self, data: Data) -> None:
-        """Refuse labelled data, other kinds, and arrays of another number of channels.
-
-        Raises:
-            InvalidValueError: They do not fit.
-        """
-        self._kind.check_data(data, self.backbone)
 
     def pretrain(
         self,
@@ -432,6 +92,7 @@ class SSLPretrainer(Task):
         Args:
             data: What to learn from; None for the data this task was made from.
             epochs: How often every input is seen; None for 100. Learning without labels takes many.
+                Of series, how often 100 batches of windows are drawn.
             lr: Peak learning rate of AdamW; None for the method's own.
             batch_size: Rows in a batch; None for the data's own, else the method's: 256, or 64
                 where little or nothing is told from the batch (``pre.method.batch_size``).
@@ -442,11 +103,12 @@ class SSLPretrainer(Task):
                 it would have come to: teacher, queue, schedule and chance go on, too.
             probe: Labelled pictures on which the features are measured while they are learnt: a
                 folder with one subfolder per class, or `ImageData`. Nothing is learnt from them.
+                Series have no labels, so that there is no probe of them.
             probe_every: Epochs from one probe to the next; None for a tenth of the run, or more
                 where probes would take over 5 % of its passes.
             on_collapse: ``"warn"`` where embeddings become all alike, or ``"stop"`` to end the run.
             precision: ``"auto"``, ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``; None for the
-                task's own, which is automatic at first.
+                task's own, which is automatic at first. Series run in fp32.
             training: The settings changed once in a while, in place of ``pre.method.training``.
             trainer: Your own Trainer, in place of ours.
             logger: Added to our Trainer.
@@ -461,6 +123,11 @@ class SSLPretrainer(Task):
             InvalidValueError: Arguments contradict each other or the data.
             RunError: The run folder is in use, or its run was made with other settings or data.
         """
+        known = self._kind.precisions
+        if precision is not None and known is not None and precision not in known:
+            raise InvalidValueError(
+                f"precision={precision!r}: {self._kind.words} run in fp32. Leave it out."
+            )
         self.watch(probe=probe, probe_every=probe_every, on_collapse=on_collapse)
         source = self._resolve_data(data)
         size = batch_size
@@ -523,7 +190,7 @@ class SSLPretrainer(Task):
         """
         raise InvalidValueError(
             "A pretrainer learns without labels: call pre.pretrain(). To fine-tune what it has "
-            "learnt, hand it over: ImageClassifier.from_folders(..., backbone=pre).finetune()."
+            f"learnt, hand it over: {self._kind.hand_over}.finetune()."
         )
 
     # Answers.
@@ -536,7 +203,7 @@ class SSLPretrainer(Task):
         """
         raise InvalidValueError(
             "A pretrainer has no labels to predict. Take pre.embed(inputs) for features, or hand "
-            "it to a task: ImageClassifier.from_folders(..., backbone=pre)."
+            f"it to a task: {self._kind.hand_over}."
         )
 
     def embed(
@@ -550,13 +217,16 @@ class SSLPretrainer(Task):
         """Answer with the features of the backbone, one vector per input, in input order.
 
         Args:
-            inputs: As in `ImageClassifier.predict`, or as in `TextClassifier.predict`.
+            inputs: As in `ImageClassifier.predict`, or as in `TextClassifier.predict`. Of series a
+                table (path or data frame) with the columns that were learnt from, arrays as in
+                `from_arrays`, or `UnlabelledSeries`: the last window of each, by its name.
             image: The column of a data frame of pictures.
             text: The column of a table of texts.
             batch_size: Inputs computed at a time.
 
         Raises:
             UnreadableError: An input cannot be read.
+            DataError: A series has fewer steps than the net sees.
         """
         given = self._kind.samples(inputs, self.spec, image=image, text=text)
         return embed_samples(self, given.samples, batch_size=batch_size)
@@ -572,6 +242,9 @@ class SSLPretrainer(Task):
         batch_size: int = BATCH_SIZE,
     ) -> PretrainEvaluation:
         """Score the features on labelled inputs, beside those of the same net with random weights.
+
+        Series have no labels: their features are scored by the forecasts of a `Forecaster` that
+        takes them, as the page on learning without labels shows.
 
         Whatever is chosen (the penalty of a linear head) is chosen on the labels that are learnt
         from, and never on those that are scored.
@@ -589,7 +262,7 @@ class SSLPretrainer(Task):
 
         Raises:
             NoDataError: There is nothing to learn from or to score.
-            InvalidValueError: A value that cannot be meant.
+            InvalidValueError: A value that cannot be meant, or the pretrainer is for series.
         """
         data = self._kind.labelled(labelled)
         asked = Asked(
@@ -612,14 +285,17 @@ class SSLPretrainer(Task):
     @classmethod
     def from_settings(cls, backbone: Backbone, spec: DataSpec, settings: Mapping[str, Any]) -> Self:
         """Build the pretrainer that was saved with these settings."""
-        return cls(backbone, method=method_from(settings["method"]))
+        task = cls(backbone, method=method_from(settings["method"]))
+        task.spec = spec  # with the columns that were learnt from
+        return task
 
     def export(self, path: str | Path) -> Path:
         """Write the weights of the backbone alone, under the names of the library it comes from.
 
         The file loads with ``load_state_dict`` into the same net of timm or torchvision without its
-        classifier (``num_classes=0``, or ``net.fc = nn.Identity()``). A net that was changed for
-        small pictures must be changed alike first; the log says how.
+        classifier (``num_classes=0``, or ``net.fc = nn.Identity()``), or of transformers
+        (``PatchTSTModel``). A net that was changed for small pictures must be changed alike first;
+        the log says how.
 
         Args:
             path: Of the file, which ends in ``.safetensors`` and is written anew.

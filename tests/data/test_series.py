@@ -336,8 +336,10 @@ def test_specs_survive_json():
         assert kind.from_json(json.loads(json.dumps(spec.to_json()))) == spec
         assert spec.covariates == both
     assert seen.replace({"context_steps": 7}).covariates == both
-    with pytest.raises(InvalidValueError, match="horizon=0"):
-        SeriesDataSpec(horizon_steps=0)
+    with pytest.raises(InvalidValueError, match="horizon=-1"):
+        SeriesDataSpec(horizon_steps=-1)
+    with pytest.raises(InvalidValueError, match="horizon=0: expected at least 1 step to forecast"):
+        SeriesData.from_arrays([[1.0, 2.0] * 9], horizon=0)
     with pytest.raises(InvalidValueError, match="Covariates come in windows"):
         seen.replace({"context_steps": 0})
 

@@ -100,8 +100,21 @@ QUEUE = torch.stack([unit(row) for row in rows(2, Q, D)])
 STUDENT = [rows(seed, B, K) for seed in (3, 4, 5, 6)]
 TEACHER = [rows(seed, B, K) * 0.1 for seed in (7, 8)]
 CENTRE = rows(9, K) * 0.1
+
+
+def reference_rebuilt(guess: Tensor, patches: Tensor, counts: Tensor) -> Tensor:
+    each = []
+    for b in range(len(guess)):
+        places = counts[b].nonzero().tolist()
+        errors = [(guess[b, row, step] - patches[b, row, step]).square() for row, step in places]
+        each.append(torch.stack(errors).mean() if errors else guess.new_zeros(()))
+    return torch.stack(each).mean()
+
+
 PATCHES, GUESS = rows(10, 3, 5, 8), rows(11, 3, 5, 8)
 HIDDEN = torch.tensor([[1, 0, 1, 0, 1], [0, 0, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
+COUNTS = HIDDEN[..., None] & (rows(12, 3, 5, 8) > -0.5)
+COUNTS[2] = False  # a window of which nothing was observed
 
 CASES = {
     "nt_xent": (
@@ -140,6 +153,11 @@ CASES = {
     "masked_patches": (
         lambda guess, patches: losses.masked_patches(guess, patches, HIDDEN),
         lambda guess, patches: reference_masked(guess, patches, HIDDEN),
+        (GUESS, PATCHES),
+    ),
+    "rebuilt_patches": (
+        lambda guess, patches: losses.rebuilt_patches(guess, patches, COUNTS),
+        lambda guess, patches: reference_rebuilt(guess, patches, COUNTS),
         (GUESS, PATCHES),
     ),
 }

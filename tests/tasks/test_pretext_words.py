@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_an_error(pre: SSLPretrainer, photos: Path) -> None
         SSLPretrainer(SSLPretrainer("mealkit_tiny").backbone, method="mlm")
     with pytest.raises(BackboneError, match="Its methods are: mlm"):
         SSLPretrainer(pre.backbone, method="byol")
-    with pytest.raises(InvalidValueError, match="in_chans= and size= are of pictures"):
+    with pytest.raises(InvalidValueError, match="size=32: of pictures; these are texts"):
         SSLPretrainer("mealkit_tiny_text", method="mlm", size=32)
     with pytest.raises(InvalidValueError, match="image='path' names a column of pictures"):
         pre.embed(["a text"], image="path")

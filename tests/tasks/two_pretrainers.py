@@ -12,7 +12,8 @@ from torch import distributed, nn
 
 from mealkit import SSLPretrainer
 from mealkit.backbones import create
-from mealkit.specs import ImageDataSpec
+from mealkit.data import unlabelled_series
+from mealkit.specs import ImageDataSpec, SeriesDataSpec
 from mealkit.tasks import DINO, MAE, MoCo
 from mealkit.tasks.joint import joint_batch
 
@@ -27,7 +28,12 @@ METHODS = {
     "byol": "byol",
     "dino": DINO(num_prototypes=32),
     "mae": MAE(depth=1),
+    "masked_patches": "masked_patches",
 }
+PATCHTST = {  # without what differs by process: batch norm and dropout
+    "d_model": 16, "num_attention_heads": 2, "ffn_dim": 32, "num_hidden_layers": 1,
+    "patch_length": 4, "norm_type": "layernorm", "ff_dropout": 0.0, "positional_dropout": 0.0,
+}  # fmt: skip
 
 
 class Net(nn.Module):
@@ -60,7 +66,24 @@ class Keep(pl.Callback):
             self.loss = outputs["loss"].detach().clone()
 
 
+def make_for_series(batch_size: int) -> SSLPretrainer:
+    """Make a pretrainer for series with a gap, so that windows count by other numbers of values."""
+    rng = np.random.default_rng(0)
+    waves = {name: rng.normal(size=90).cumsum() for name in ("a", "b")}
+    waves["a"][40:43] = np.nan
+    torch.manual_seed(0)
+    spec = SeriesDataSpec(horizon_steps=0)
+    steps = {"context_steps": 24}
+    net = create("patchtst", spec, preprocessing=steps, options=PATCHTST)
+    unlabelled_series.EPOCH_STEPS = 2
+    pre = SSLPretrainer.from_arrays(waves, backbone=net)
+    pre.data.batch_size = batch_size
+    return pre
+
+
 def make(method: str, batch_size: int) -> SSLPretrainer:
+    if method == "masked_patches":
+        return make_for_series(batch_size)
     rng = np.random.default_rng(0)
     # A colour each: of pictures that are alike, losses that divide by a spread would round away.
     images = rng.integers(0, 200, (2 * NUM_ROWS, 1, 1, 3), dtype=np.uint8)
