@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,11 +58,12 @@ class Bank:
         Raises:
             InvalidValueError: There are not that many inputs.
         """
-        check_count("k", k)
-        if k > len(self.ids):
+        count = len(self.ids)
+        if isinstance(k, Integral) and not 1 <= k <= count:
             raise InvalidValueError(
-                f"k={k}: expected at most the {len(self.ids):,} training inputs."
+                f"k={k}: expected at least 1 and at most the {count:,} training inputs."
             )
+        check_count("k", k)
         queries = functional.normalize(features, dim=1)
         chunks = [
             (queries[start : start + _CHUNK] @ self.features.T).topk(k)

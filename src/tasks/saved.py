@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from .. import __version__
 from ..backbones import Backbone, create, rebuild
-from ..errors import InvalidValueError, MealkitError, SavedTaskError, unknown_name
+from ..errors import ClassError, InvalidValueError, MealkitError, SavedTaskError, unknown_name
 from ..specs import INPUT_SPECS, DataSpec, ImageDataSpec, InputSpec, TextSpec
 
 if TYPE_CHECKING:
@@ -119,13 +119,12 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
     if saved["task"] not in TASKS:
         raise _damaged(path, str(unknown_name("task", saved["task"], TASKS)))
     with _naming_damage(path):
-        try:
+        with _naming_values(path):
             spec = DataSpec.from_json(saved["data"])
             input_spec = InputSpec.from_json(saved["backbone"]["input"], path)
-        except InvalidValueError as error:  # a value that no spec has
-            raise _damaged(path, str(error)) from error
         net = _net(saved["backbone"], input_spec, spec, backbone, path)
-        task = TASKS[saved["task"]].from_settings(net, spec, saved["settings"])
+        with _naming_values(path):
+            task = TASKS[saved["task"]].from_settings(net, spec, saved["settings"])
     task.precision = saved["precision"]
     _fill(task, path)
     return task.eval()
@@ -138,7 +137,7 @@ def restore_task(task: Task, folder: Path) -> None:
         SavedTaskError: The folder is no saved task, is damaged, or of another make.
     """
     saved = _read(folder)
-    with _naming_damage(folder):
+    with _naming_damage(folder), _naming_values(folder):
         task.take_settings(saved["settings"])  # which decide how many tensors there are
     _fill(task, folder)
     task.backbone.pretrained = saved["backbone"]["pretrained"]
@@ -233,6 +232,18 @@ def _naming_damage(path: Path) -> Iterator[None]:
         raise _damaged(path, f"an entry {error} is missing or has another name") from error
     except (TypeError, AttributeError, ValueError) as error:
         raise _damaged(path, f"a value in it has another type than was saved ({error})") from error
+
+
+@contextmanager
+def _naming_values(path: Path) -> Iterator[None]:
+    """Turn a value of a ``task.json`` that no spec or task has into an error that names the file.
+
+    Not around what builds the net: that may lack a package or a registration, which is no damage.
+    """
+    try:
+        yield
+    except (InvalidValueError, ClassError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _damaged(path: Path, what: str) -> SavedTaskError:
