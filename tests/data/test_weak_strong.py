@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,8 @@ def texts() -> TextData:
 def fetch(texts: TextData, others: list[str], spec: TextSpec, draws: list[int]) -> dict:
     beside = Beside(texts.train, TextSamples(others, ids=others))
     beside.prepare(spec)
-    return beside.__getitems__([0, *draws])["unlabelled"]
+    nested: Any = beside.__getitems__([0, *draws])["unlabelled"]  # Any: a batch within a batch
+    return nested
 
 
 def test_without_augmentation_the_weak_view_is_the_picture(labelled: ImageData):
