@@ -22,7 +22,14 @@ from tokenizers import Tokenizer
 
 from .. import __version__
 from ..backbones import Backbone, create, rebuild
-from ..errors import ClassError, InvalidValueError, MealkitError, SavedTaskError, unknown_name
+from ..errors import (
+    ClassError,
+    InvalidValueError,
+    MealkitError,
+    SavedTaskError,
+    UnknownNameError,
+    unknown_name,
+)
 from ..specs import INPUT_SPECS, DataSpec, ImageDataSpec, InputSpec, TextSpec
 
 if TYPE_CHECKING:
@@ -123,7 +130,7 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Task:
             spec = DataSpec.from_json(saved["data"])
             input_spec = InputSpec.from_json(saved["backbone"]["input"], path)
         net = _net(saved["backbone"], input_spec, spec, backbone, path)
-        with _naming_values(path):
+        with _naming_values(path, but=UnknownNameError):
             task = TASKS[saved["task"]].from_settings(net, spec, saved["settings"])
     task.precision = saved["precision"]
     _fill(task, path)
@@ -137,7 +144,7 @@ def restore_task(task: Task, folder: Path) -> None:
         SavedTaskError: The folder is no saved task, is damaged, or of another make.
     """
     saved = _read(folder)
-    with _naming_damage(folder), _naming_values(folder):
+    with _naming_damage(folder), _naming_values(folder, but=UnknownNameError):
         task.take_settings(saved["settings"])  # which decide how many tensors there are
     _fill(task, folder)
     task.backbone.pretrained = saved["backbone"]["pretrained"]
@@ -235,14 +242,20 @@ def _naming_damage(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _naming_values(path: Path) -> Iterator[None]:
+def _naming_values(path: Path, *, but: type[Exception] | None = None) -> Iterator[None]:
     """Turn a value of a ``task.json`` that no spec or task has into an error that names the file.
 
     Not around what builds the net: that may lack a package or a registration, which is no damage.
+
+    Args:
+        path: The folder.
+        but: What passes: settings may name what a user has yet to register.
     """
     try:
         yield
     except (InvalidValueError, ClassError) as error:
+        if but is not None and isinstance(error, but):
+            raise
         raise _damaged(path, str(error)) from error
 
 
