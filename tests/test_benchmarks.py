@@ -209,7 +209,7 @@ def test_augment_scores_every_preset_on_every_kind_of_pictures(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_lora_is_scored_at_every_rate_on_every_net(tmp_path: Path) -> None:
-    results, report = run_quickly("lora_rate.py", tmp_path, "--rates", "2e-3", "2e-2")
+    results, report = run_quickly("rates.py", tmp_path, "--rates", "2e-3", "2e-2")
     runs = results["runs"]
     assert len(runs) == 6
     assert {run["kind"].split(",")[0] for run in runs} == {"digits", "CIFAR-10", "Banking77"}

@@ -17,9 +17,10 @@ class NLinear(WindowNet):
     """One linear layer on a window relative to its last value.
 
     Zeng et al. 2022 (arXiv:2205.13504), as published: squared error, nothing divided by the spread.
+    The rate was chosen on the validation months of ETTh1, at four horizons.
     """
 
-    lr: ClassVar[float] = 2e-3
+    lr: ClassVar[float] = 5e-3
     defaults: ClassVar[Mapping[str, object]] = {"center": "last", "spread": "none", "loss": "mse"}
 
     def __init__(self, shape: WindowShape) -> None:

@@ -1,11 +1,11 @@
-"""At which peak rate LoRA fine-tunes best, on three nets.
+"""At which peak rate a strategy fine-tunes best, on three nets.
 
 ``mealkit_tiny`` on digits at 32 px, ``mobilenetv1_100`` on pictures of the CIFAR-10 subset at 64
-px, and the transformer all-MiniLM-L6-v2 on questions of Banking77. Each is fine-tuned with
-``strategy="lora"`` at each rate, and scored on rows that were not trained on, of the training parts
-of the data: no test row is looked at, so that the default can be chosen by this.
+px, and the transformer all-MiniLM-L6-v2 on questions of Banking77. Each is fine-tuned at each rate,
+and scored on rows that were not trained on, of the training parts of the data: no test row is
+looked at, so that the default can be chosen by this.
 
-Run: python benchmarks/lora_rate.py
+Run: python benchmarks/rates.py --strategy lora
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def measure(task: Classifier, options: argparse.Namespace, *, lr: float, seed: i
     """Fine-tune once, and answer with the accuracy on the other rows."""
     task.finetune(
         epochs=options.epochs,
-        strategy="lora",
+        strategy=options.strategy,
         lr=lr,
         precision=options.precision,
         training=Training(seed=seed),
@@ -98,13 +98,14 @@ def main(options: argparse.Namespace) -> None:
             each = ", ".join(f"{value:.3f}" for value in same)
             rows.append((kind, f"{lr:g}", each, f"{statistics.fmean(same):.3f}"))
     columns = ("rows and net", "rate", "accuracy of each seed", "mean")
-    print_report(f"LoRA, {options.epochs} epochs", known, columns, rows)
+    print_report(f"{options.strategy}, {options.epochs} epochs", known, columns, rows)
     write_json(options.json, {"environment": known, "runs": runs})
 
 
 if __name__ == "__main__":
     logging.getLogger("mealkit").setLevel(logging.WARNING)
     parser = make_parser(__doc__)
+    parser.add_argument("--strategy", default="lora")
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 2e-3, 8e-3, 2e-2, 5e-2])
     parser.add_argument("--only", nargs="+", help="kinds, as the table names them")
     parser.add_argument("--num-train", type=int, default=600)
