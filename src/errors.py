@@ -21,8 +21,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from pathlib import Path
 from types import ModuleType
 
 
@@ -95,20 +97,20 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, most: int = 5) -
     return UnknownNameError(f"There is no {kind} {name[:80]!r}. {lead} {words}{end}{rest}"[:499])
 
 
-def check_count(name: str, value: object, *, least: int = 1) -> None:
+def check_count(name: str, value: object, *, least: int | None = 1) -> None:
     """Refuse what is no whole number, or too small a one.
 
     Args:
         name: Of the argument.
         value: What was given for it.
-        least: The smallest that can be meant.
+        least: The smallest that can be meant; None where any can.
 
     Raises:
         InvalidValueError: It cannot be meant.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InvalidValueError(f"{name}={value!r}: expected a whole number.")
-    if int(value) < least:
+    if least is not None and int(value) < least:
         raise InvalidValueError(f"{name}={value}: expected at least {least}.")
 
 
@@ -134,6 +136,17 @@ def check_number(name: str, value: object, within: str, *, what: str = "a number
     raise InvalidValueError(f"{name}={value!r}: expected {what} in {within}.")
 
 
+def check_positive(name: str, value: object) -> None:
+    """Refuse what is no number above zero.
+
+    Raises:
+        InvalidValueError: It is none.
+    """
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 < number < math.inf:
+        raise InvalidValueError(f"{name}={value!r}: expected a positive number.")
+
+
 def check_switch(name: str, value: object) -> None:
     """Refuse what is neither True nor False.
 
@@ -142,6 +155,27 @@ def check_switch(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise InvalidValueError(f"{name}={value!r}: expected True or False.")
+
+
+def check_path(name: str, value: object, *, what: str) -> None:
+    """Refuse what is no path.
+
+    Args:
+        name: Of the argument.
+        value: What was given for it.
+        what: Is expected there: ``"a folder"``.
+
+    Raises:
+        InvalidValueError: It is none.
+    """
+    if not isinstance(value, str | Path):
+        raise InvalidValueError(f"{name}={shown(value)}: expected the path of {what}.")
+
+
+def shown(value: object) -> str:
+    """Show a value in a message, in one line and at most 80 characters."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= 80 else f"{line[:60]}... ({type(value).__name__})"
 
 
 def can_be_called(function: Callable[..., object], *given: object, **named: object) -> bool:

@@ -1,9 +1,20 @@
 """What refuses arguments, and what it says."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from mealkit.errors import InvalidValueError, can_be_called, check_count, check_number, check_switch
+from mealkit.errors import (
+    InvalidValueError,
+    can_be_called,
+    check_count,
+    check_number,
+    check_path,
+    check_positive,
+    check_switch,
+    shown,
+)
 
 
 @pytest.mark.parametrize(("value", "within"), [(0, "[0, 1)"), (1.0, "(0, 1]"), (0.5, "(0, inf)")])
@@ -34,6 +45,35 @@ def test_counts_are_whole_numbers() -> None:
     for value, words in ((1.0, "a whole number"), ("1", "a whole number"), (0, "at least 1")):
         with pytest.raises(InvalidValueError, match=f"k={value!r}: expected {words}"):
             check_count("k", value)
+    check_count("seed", -3, least=None)
+    with pytest.raises(InvalidValueError, match=r"seed='a': expected a whole number"):
+        check_count("seed", "a", least=None)
+
+
+def test_positive_numbers_are_above_zero_and_finite() -> None:
+    check_positive("lr", 1e-9)
+    for value in (0, -1.0, float("nan"), float("inf"), "1", None, True):
+        with pytest.raises(InvalidValueError) as caught:
+            check_positive("lr", value)
+        assert str(caught.value) == f"lr={value!r}: expected a positive number."
+
+
+def test_paths_are_texts_or_paths() -> None:
+    check_path("run", "runs/ants", what="a folder")
+    check_path("run", Path("runs"), what="a folder")
+    for value in (5, None, ["runs"]):
+        with pytest.raises(InvalidValueError) as caught:
+            check_path("run", value, what="a folder")
+        assert str(caught.value) == f"run={value!r}: expected the path of a folder."
+
+
+def test_long_values_are_shown_in_one_short_line() -> None:
+    assert shown(["a", 1]) == "['a', 1]"
+    line = shown({"text": ["a\n"] * 1000})
+    assert "\n" not in line
+    assert len(line) < 80
+    assert line.startswith("{'text': [")
+    assert line.endswith("... (dict)")
 
 
 def test_switches_are_true_or_false() -> None:

@@ -71,7 +71,7 @@ def read_bytes(path: str | Path) -> bytes:
     except FileNotFoundError as error:
         raise UnreadableError("no such file") from error
     except IsADirectoryError as error:
-        raise UnreadableError("a folder, not an image file") from error
+        raise UnreadableError("a folder, not a file") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableError(f"cannot be opened ({reason})") from error

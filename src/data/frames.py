@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeGuard
 
 import pandas
 
-from ..errors import DataError, NoDataError, unknown_name
+from ..errors import DataError, NoDataError, shown, unknown_name
 
 _log = logging.getLogger("mealkit")
 
@@ -39,19 +39,19 @@ def read_csv(path: str | Path) -> pandas.DataFrame:
         DataError: It cannot be parsed; the message names the line.
     """
     if not isinstance(path, str | Path):
-        raise DataError(f"Got {path!r}: expected the path of a table.")
+        raise DataError(f"Got {shown(path)}: expected the path of a table.")
     separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
     try:
         frame = pandas.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, na_values=[""]
         )
-    except FileNotFoundError as error:
-        raise NoDataError(f"There is no file {path}.") from error
     except pandas.errors.EmptyDataError as error:
         raise NoDataError(f"The file {path} is empty; expected a header line and rows.") from error
     except UnicodeDecodeError as error:
         raise _not_utf8(Path(path)) from error
-    except (pandas.errors.ParserError, OSError) as error:
+    except OSError as error:
+        raise _not_opened(path, error) from error
+    except pandas.errors.ParserError as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise DataError(
             f"The file {path} cannot be read as CSV in UTF-8: {reason}. Mend that line (a text "
@@ -81,8 +81,10 @@ def _row_with_rows_in_it(frame: pandas.DataFrame, separator: str) -> int | None:
     ]
     counts = [Counter(values) for values in columns] if broken else []
     for row, place, text in broken:
-        for line in text.splitlines()[1:]:
-            fields = line.split(separator)
+        first, *others = text.splitlines()
+        # The first line is the end of a row: values of the columns before stand in front of it.
+        begun = [None] * place + first.split(separator)
+        for fields in (begun, *(line.split(separator) for line in others)):
             found = [
                 counts[column][value] - (columns[column][row] == value)
                 for column, value in enumerate(fields[: len(columns)])
@@ -91,6 +93,12 @@ def _row_with_rows_in_it(frame: pandas.DataFrame, separator: str) -> int | None:
             if len(fields) == len(columns) and any(found):
                 return row
     return None
+
+
+def _not_opened(path: str | Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return NoDataError(f"There is no file {path}.")
+    return DataError(f"The file {path} cannot be opened: {error.strerror or error}.")
 
 
 def _not_utf8(path: Path) -> DataError:
@@ -162,9 +170,15 @@ def check_no_missing(values: Iterable[object], *, what: str, ids: Sequence[str])
     """
     rows = [row for row, value in enumerate(values) if is_missing(value)]
     if rows:
-        shown = ", ".join(f"{row} ({ids[row]})" if row < len(ids) else str(row) for row in rows[:5])
+        first = ", ".join(_row(row, ids) for row in rows[:5])
         more = f" and {len(rows) - 5:,} more" if len(rows) > 5 else ""
         raise DataError(
-            f"{len(rows):,} of the rows have no {what}: row {shown}{more} (counted from 0). Fill "
+            f"{len(rows):,} of the rows have no {what}: row {first}{more} (counted from 0). Fill "
             "them in or leave these rows out."
         )
+
+
+def _row(row: int, ids: Sequence[str]) -> str:
+    """Name a row, and what stands in it where that says more than its number."""
+    named = row < len(ids) and ids[row] not in (str(row), f"row {row}")
+    return f"{row} ({ids[row]})" if named else str(row)

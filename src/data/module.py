@@ -293,7 +293,8 @@ class Data(pl.LightningDataModule):
         self.spec = spec
         self.train, self.val, self.test = train, val, test
         self.report = Report() if report is None else report
-        self.seed = seed
+        check_count("seed", seed, least=None)
+        self.seed = int(seed)
         self._ready = False
 
     @property

@@ -13,13 +13,14 @@ import pandas
 import torch
 from torch.utils.data import IterableDataset
 
-from ..errors import DataError, NoDataError
+from ..errors import DataError, NoDataError, can_be_called, shown
 from .arrays import split_stack
-from .frames import check_no_missing, column, read_csv
+from .frames import check_no_missing, column, is_frame, read_csv
 from .label_columns import LabelColumns, read_labels
 from .labels import Labels, natural, plain_labels
 
 OnError = Literal["skip", "raise"]
+Noun = Literal["image", "text"]
 Labelled = tuple[Any, Sequence[Any]]
 """Pictures in the form of the source, and their labels. Any: both are checked when read."""
 
@@ -60,19 +61,22 @@ class Table:
         return len(self.ids)
 
 
-def from_folders(folder: str | Path, *, group: Callable[[str], str] | None = None) -> Table:
+def from_folders(
+    folder: str | Path, *, group: Callable[[str], str] | None = None, layout: str = LAYOUT
+) -> Table:
     """Read ``<folder>/<class>/**/<picture>``; hidden files are passed over.
 
     Args:
         folder: Its subfolders are the classes; symbolic links are followed.
         group: Turns the path of a picture, relative to the folder, into its group.
+        layout: What was expected, in words for messages.
 
     Raises:
         NoDataError: The folder is absent, or has no files in it.
         DataError: It has no subfolders.
     """
-    root = _existing_folder(folder)
-    if group is not None and not callable(group):
+    root = _existing_folder(folder, layout)
+    if group is not None and not (callable(group) and can_be_called(group, "cat/1.jpg")):
         raise DataError(
             f"group={group!r}: expected a function that turns a path ('cat/1.jpg') into a group."
         )
@@ -80,10 +84,10 @@ def from_folders(folder: str | Path, *, group: Callable[[str], str] | None = Non
     loose = [path for path in relative if os.sep not in path]
     inside = [path for path in relative if os.sep in path]
     if not relative:
-        raise NoDataError(f"The folder {root} has no files in it. {LAYOUT}")
+        raise NoDataError(f"The folder {root} has no files in it. {layout}")
     if not inside:
         raise DataError(
-            f"The folder {root} has {len(loose):,} files and no class folders. {LAYOUT} With "
+            f"The folder {root} has {len(loose):,} files and no class folders. {layout} With "
             "labels in a table use from_csv."
         )
     classes = [Path(path).parts[0] for path in inside]
@@ -211,8 +215,16 @@ def from_dataset(
     image: str = "image",
     label: str = "label",
     group: str | None = None,
+    noun: Noun = "image",
 ) -> Table:
     """Look at a dataset that somebody else made.
+
+    Args:
+        dataset: With a length; its items are dicts, or tuples with the input first.
+        image: Column of inputs.
+        label: Column of labels.
+        group: Column of groups.
+        noun: What the inputs are called in messages.
 
     Raises:
         DataError: It is a stream, a dict of several datasets, or lacks a column.
@@ -222,6 +234,8 @@ def from_dataset(
             f"Got a dict of datasets ({', '.join(map(repr, dataset))}). Pass one of them as train "
             "and others as val= and test=."
         )
+    if is_frame(dataset):
+        raise DataError(f"Got {type(dataset).__name__} as a dataset; tables: from_data_frame.")
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
         raise DataError(
             f"{type(dataset).__name__} is a stream: its items cannot be counted, split or fetched "
@@ -236,10 +250,10 @@ def from_dataset(
     groups = (
         None
         if group is None
-        else plain_groups([column_of(dataset[n], group, 2) for n in range(len(ids))])
+        else plain_groups([column_of(dataset[n], group, 2, noun) for n in range(len(ids))])
     )
-    labels = plain_labels(_torch_labels(dataset, label), ids=ids)
-    return Table(DatasetImages(dataset, image), ids, labels, groups)
+    labels = plain_labels(_torch_labels(dataset, label, noun), ids=ids)
+    return Table(DatasetImages(dataset, image, noun), ids, labels, groups)
 
 
 def _from_hugging_face(dataset: Any, image: str, label: str, group: str | None) -> Table:
@@ -266,10 +280,10 @@ def _named(values: list[Any], feature: Any) -> list[Any]:
     return values
 
 
-def _torch_labels(dataset: Any, label: str) -> Sequence[Any]:
+def _torch_labels(dataset: Any, label: str, noun: Noun) -> Sequence[Any]:
     targets: Any = getattr(dataset, "targets", None)
     if targets is None or len(targets) != len(dataset):
-        return [column_of(dataset[number], label, 1) for number in range(len(dataset))]
+        return [column_of(dataset[number], label, 1, noun) for number in range(len(dataset))]
     if getattr(targets, "ndim", 1) > 1:
         rows: Sequence[Any] = targets  # which is refused, with words on what to do
         return rows
@@ -288,9 +302,10 @@ class DatasetImages(Sequence[Any]):
     picture must not stop a run.
     """
 
-    def __init__(self, dataset: Any, image: str) -> None:
+    def __init__(self, dataset: Any, image: str, noun: Noun = "image") -> None:
         self._dataset = dataset
         self._image = image
+        self._noun: Noun = noun
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -302,7 +317,7 @@ class DatasetImages(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         try:
-            value = column_of(self._dataset[index], self._image, 0)
+            value = column_of(self._dataset[index], self._image, 0, self._noun)
         except DataError:
             raise
         except Exception as error:  # a dataset of somebody else may raise anything
@@ -312,7 +327,7 @@ class DatasetImages(Sequence[Any]):
         return value
 
 
-def column_of(item: Any, name: str, position: int) -> Any:
+def column_of(item: Any, name: str, position: int, noun: Noun = "image") -> Any:
     """Take a column out of an item of a dataset, which is a dict or a tuple in this order.
 
     Raises:
@@ -322,13 +337,13 @@ def column_of(item: Any, name: str, position: int) -> Any:
         if name not in item:
             raise DataError(
                 f"The items of the dataset have no {name!r} but {', '.join(map(repr, item))}. "
-                "Name the columns with image= and label=."
+                f"Name the columns with {noun}= and label=."
             )
         return item[name]
     if isinstance(item, tuple | list) and len(item) > position:
         return item[position]
     raise DataError(
-        f"An item of the dataset is {type(item).__name__}; expected a tuple (image, label) or a "
+        f"An item of the dataset is {type(item).__name__}; expected a tuple ({noun}, label) or a "
         "dict of columns."
     )
 
@@ -343,19 +358,19 @@ def plain_groups(values: Any) -> list[str] | None:
     """
     if values is None:
         return None
-    if isinstance(values, str) or callable(values):
+    if isinstance(values, str) or callable(values) or not isinstance(values, Iterable):
         raise DataError(f"group={values!r}: expected one group per input.")
     groups = values.tolist() if isinstance(values, np.ndarray | torch.Tensor) else list(values)
     check_no_missing(groups, what="group", ids=[])
     return [str(value) for value in groups]
 
 
-def _existing_folder(folder: str | Path) -> Path:
+def _existing_folder(folder: str | Path, layout: str) -> Path:
     if not isinstance(folder, str | Path):
-        raise DataError(f"Got {folder!r}: expected the path of a folder. {LAYOUT}")
+        raise DataError(f"Got {shown(folder)}: expected the path of a folder. {layout}")
     root = Path(folder)
     if not root.exists():
-        raise NoDataError(f"There is no folder {root} (looked in {Path.cwd()}). {LAYOUT}")
+        raise NoDataError(f"There is no folder {root} (looked in {Path.cwd()}). {layout}")
     if not root.is_dir():
-        raise DataError(f"{root} is a file, not a folder. {LAYOUT}")
+        raise DataError(f"{root} is a file, not a folder. {layout}")
     return root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 from ..errors import DataError, InvalidValueError, NoDataError
 from ..specs import TextDataSpec
 from . import text_sources
-from .frames import FrameKind, frame_kind
+from .frames import FrameKind, frame_kind, is_frame
 from .inputs import Inputs
 from .label_columns import LabelColumns
 from .labels import Classes, as_texts
 from .sources import Table, with_empty_labels
 from .text_samples import TextSamples
 from .text_sources import READERS, Columns, columns_of, read_table, read_text, texts_of, to_id
+
+_log = logging.getLogger("mealkit")
 
 
 def samples_of_texts(inputs: Any, spec: TextDataSpec, *, text: Columns | None = None) -> Inputs:
@@ -24,9 +27,10 @@ def samples_of_texts(inputs: Any, spec: TextDataSpec, *, text: Columns | None = 
     Missing and empty texts stay in; their rows stand in ``failed``.
 
     Args:
-        inputs: A text, or a pair of them; a list of these; a DataFrame of pandas or polars; a
-            ``Path`` of a table (CSV, TSV, JSON, parquet) or of one text file. A str is a text,
-            unless ``text`` is given: then it is the path of a table. (Any: all of these.)
+        inputs: A text, or a pair of them; a list of these, or of ``Path`` of text files; a
+            DataFrame of pandas or polars; a ``Path`` of a table (CSV, TSV, JSON, parquet) or of one
+            text file. A str is a text, unless ``text`` is given: then it is the path of a table.
+            (Any: all of these.)
         spec: What the task was trained on; it names the columns of tables.
         text: The column of a table, or the two of pairs; None for those of the spec.
 
@@ -48,6 +52,7 @@ def samples_of_texts(inputs: Any, spec: TextDataSpec, *, text: Columns | None = 
     if isinstance(inputs, Path):
         return Inputs(TextSamples([read_text(inputs)], ids=[str(inputs)]), single=True)
     if isinstance(inputs, str):
+        _warn_of_file(inputs)
         return _several([inputs], pairs=spec.pairs, single=True)
     if spec.pairs and isinstance(inputs, tuple) and _is_pair(inputs):
         return _several([inputs], pairs=True, single=True)
@@ -111,6 +116,12 @@ def _table(
         return text_sources.from_folders(source)
     if text is not None:
         _check_form(columns_of(text), spec)
+    if not isinstance(source, str | Path) and not is_frame(source):
+        raise DataError(
+            f"Got {type(source).__name__}; expected the path of a table or of a folder with one "
+            "subfolder of text files per class, a DataFrame, or TextData. Texts and labels in "
+            "lists become a table: pandas.DataFrame({'text': texts, 'label': labels})."
+        )
     frame = read_table(source) if isinstance(source, str | Path) else source
     own: Columns = (spec.text[0], spec.text[1]) if spec.pairs else spec.text[0]
     columns = own if text is None else text
@@ -134,22 +145,43 @@ def _from_frame(frame: object, columns: tuple[str, ...], kind: FrameKind) -> Inp
     wanted: Columns = (columns[0], columns[1]) if len(columns) == 2 else columns[0]
     texts = texts_of(frame, wanted)
     if not texts:
-        raise NoDataError("There are no texts to predict on: the table is empty.")
+        raise NoDataError("There are no texts: the table is empty.")
     samples = TextSamples(texts, ids=[to_id(text) for text in texts])
     return Inputs(samples, single=False, frame_kind=kind)
 
 
 def _several(items: Sequence[Any], *, pairs: bool, single: bool) -> Inputs:
     if not items:
-        raise NoDataError("There are no texts to predict on: the inputs are empty.")
+        raise NoDataError("There are no texts: the inputs are empty.")
     for row, item in enumerate(items):
         if _is_pair(item) is not pairs and (isinstance(item, str) or _is_pair(item)):
             wanted, got = ("a pair of texts", "one") if pairs else ("one text", "a pair")
             raise DataError(
                 f"The task was trained on {wanted} per input; the input at position {row} is {got}."
             )
-    texts = [tuple(item) if _is_pair(item) else item for item in items]
-    return Inputs(TextSamples(texts, ids=[to_id(text) for text in texts]), single=single)
+    texts = [_text_of(item) for item in items]
+    ids = [to_id(tuple(item) if _is_pair(item) else item) for item in items]
+    return Inputs(TextSamples(texts, ids=ids), single=single)
+
+
+def _text_of(item: Any) -> Any:
+    """Read a file that is named by a path; a pair becomes a tuple. Any: what is no text is left."""
+    if isinstance(item, Path):
+        return read_text(item)
+    return tuple(item) if _is_pair(item) else item
+
+
+def _warn_of_file(text: str) -> None:
+    """Say so where a text is the name of a file that could have been meant."""
+    try:
+        named = Path(text).suffix.lower() in (*READERS, ".txt") and Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or a null character in it
+        return
+    if named:
+        _log.warning(
+            f"{text!r} is read as a text, and there is a file of that name. For what is in it pass "
+            f"pathlib.Path({text!r})."
+        )
 
 
 def _is_pair(item: object) -> bool:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas
 
-from ..errors import DataError, InvalidValueError, NoDataError, UnreadableError, require
+from ..errors import DataError, InvalidValueError, NoDataError, UnreadableError, require, shown
 from . import sources
 from .decode import read_bytes
 from .frames import column, is_frame, is_missing, read_csv
-from .label_columns import LabelColumns, read_labels
+from .label_columns import LabelColumns, plain_columns, read_labels
 from .labels import plain_labels
 from .sources import Table
+
+LAYOUT = "Expected one subfolder per class, with its texts: mail/spam/1.txt, mail/ham/2.txt."
 
 Columns = str | tuple[str, str]
 """The column of texts, or the two columns of pairs of texts."""
@@ -25,12 +27,19 @@ def columns_of(text: Columns) -> tuple[str, ...]:
     """Answer with the names of one or two columns.
 
     Raises:
-        InvalidValueError: They are more, or none.
+        InvalidValueError: They are more, or none, or one of them twice.
     """
-    names = (text,) if isinstance(text, str) else tuple(text)
-    if len(names) not in (1, 2):
-        raise InvalidValueError(f"text={names}: expected one column, or the two of pairs of texts.")
-    return names
+    names = (text,) if isinstance(text, str) else text
+    several = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
+    if not several or len(names) not in (1, 2):
+        raise InvalidValueError(
+            f"text={shown(text)}: expected one column, or the two of pairs of texts."
+        )
+    if len(set(names)) < len(names):
+        raise InvalidValueError(
+            f"text={shown(text)}: both texts of a pair are the same. Name another column, or one."
+        )
+    return tuple(names)
 
 
 def texts_of(frame: object, text: Columns) -> list[Any]:
@@ -52,10 +61,23 @@ def from_data_frame(
 ) -> Table:
     """Read texts and labels from columns of a data frame; rows are counted from 0."""
     texts = texts_of(frame, text)
+    _refuse_labels_as_texts(text, label)
     ids = [f"row {row}" for row in range(len(texts))]
     labels, classes = read_labels(frame, label, delimiter=label_delimiter, ids=ids)
     groups = None if group is None else sources.plain_groups(column(frame, group))
     return Table(texts, ids, labels, groups, classes=classes)
+
+
+def _refuse_labels_as_texts(text: Columns, label: LabelColumns) -> None:
+    """Refuse a column that is both: a net would read off what it is to find."""
+    labels = plain_columns(label)
+    taken = (labels,) if isinstance(labels, str) else labels
+    both = [name for name in columns_of(text) if name in taken]
+    if both:
+        raise InvalidValueError(
+            f"text={text!r} and label={label!r}: the column {both[0]!r} cannot be both, a net "
+            "would read off what it is to find. Name the column of texts and that of labels."
+        )
 
 
 def read_table(path: str | Path) -> pandas.DataFrame:
@@ -81,16 +103,42 @@ def read_json(path: str | Path) -> pandas.DataFrame:
         NoDataError: The file is absent or empty.
         DataError: It is not JSON of that form; the message names the line.
     """
+    if not isinstance(path, str | Path):
+        raise DataError(f"Got {shown(path)}: expected the path of a table.")
     try:
-        content = read_bytes(path).decode("utf-8-sig")
+        data = read_bytes(path)
+        content = data.decode("utf-8-sig")
     except UnreadableError as error:
         raise NoDataError(f"The file {path} cannot be read: {error.reason}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"The file {path} is not in UTF-8: {error}. Save it as UTF-8.") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"The file {path} is not in UTF-8: line {line} has the byte {data[error.start]:#04x}. "
+            "Save it as UTF-8, or read it yourself and use from_data_frame."
+        ) from error
+    _refuse_one_object(path, content)
     rows = _array(path, content) if content.lstrip().startswith("[") else _lines(path, content)
     if not rows:
         raise NoDataError(f"The file {path} has no rows.")
     return pandas.DataFrame(rows)
+
+
+def _refuse_one_object(path: str | Path, content: str) -> None:
+    """Refuse an object that holds the table: columns as lists, or rows below a name."""
+    if not content.lstrip().startswith("{"):
+        return
+    try:
+        held = json.loads(content)
+    except json.JSONDecodeError:  # several objects, one a line, or no JSON, which is said later
+        return
+    over_lines = "\n" in content.strip()
+    lists = [name for name, value in held.items() if isinstance(value, list)]
+    if over_lines or (lists and len(lists) == len(held)):
+        raise DataError(
+            f"The file {path} is one object, with {', '.join(map(repr, list(held)[:5]))}; expected "
+            "an array of objects, or one object a line, each a row. Read it yourself and use "
+            "from_data_frame."
+        )
 
 
 def _array(path: str | Path, content: str) -> list[dict[str, Any]]:  # Any: what JSON holds
@@ -112,7 +160,9 @@ def _lines(path: str | Path, content: str) -> list[dict[str, Any]]:  # Any: what
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"Line {number} of {path} is not JSON: {error}.") from error
+            raise DataError(
+                f"Line {number} of {path} is not JSON: {error.msg} at character {error.colno}."
+            ) from error
         if not isinstance(row, dict):
             raise DataError(f"Line {number} of {path} is {line[:40]!r}; expected an object.")
         rows.append(row)
@@ -152,7 +202,7 @@ def from_lists(
     group: Sequence[Any] | None = None,
 ) -> Table:
     """Look at texts in memory, or at pairs of them."""
-    if isinstance(texts, str) or is_frame(texts):
+    if is_frame(texts) or isinstance(texts, str | bytes | dict) or not isinstance(texts, Iterable):
         raise DataError(
             f"Got {type(texts).__name__} as texts; expected a list of texts. Tables: from_csv, "
             "from_data_frame."
@@ -165,7 +215,7 @@ def from_lists(
 
 def from_folders(folder: str | Path, *, group: Callable[[str], str] | None = None) -> Table:
     """Read ``<folder>/<class>/**/<text file>``, in UTF-8; what is none is found when examined."""
-    table = sources.from_folders(folder, group=group)
+    table = sources.from_folders(folder, group=group, layout=LAYOUT)
     texts = [read_text(path) for path in table.ids]
     return Table(texts, table.ids, table.labels, table.groups, table.remarks)
 
@@ -196,7 +246,10 @@ def from_dataset(
             "The items of the dataset are tuples, in which two columns of texts have no names. Let "
             "it answer with dicts, or use from_lists."
         )
-    parts = [sources.from_dataset(dataset, image=name, label=label, group=group) for name in names]
+    parts = [
+        sources.from_dataset(dataset, image=name, label=label, group=group, noun="text")
+        for name in names
+    ]
     first = parts[0]
     inputs = [part.inputs for part in parts]
     rows = range(len(first))

@@ -12,7 +12,7 @@ from . import frames, text_sources
 from .label_columns import check_delimiter, plain_columns
 from .module import Data
 from .parts import Form, build_parts
-from .sources import with_empty_labels
+from .sources import check_pair, with_empty_labels
 from .text_samples import TextSamples, examine_text
 from .text_sources import Columns, columns_of
 from .token_batches import TokenBatches
@@ -258,6 +258,8 @@ class TextData(Data):
             group: One per text of train.
             on_error: What happens to texts that cannot be used: "skip" or "raise".
         """
+        check_pair("val", val)
+        check_pair("test", test)
         more = [None if part is None else text_sources.from_lists(*part) for part in (val, test)]
         first = text_sources.from_lists(texts, labels, group=group)
         pairs = any(isinstance(text, tuple) for text in first.inputs)

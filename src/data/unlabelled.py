@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import DataError, InvalidValueError, NoDataError, UnreadableError
+from ..errors import DataError, InvalidValueError, NoDataError, UnreadableError, check_path
 from ..specs import ImageDataSpec
 from . import check
 from .arrays import array_to_image, split_stack
@@ -61,6 +61,7 @@ class UnlabelledImages(Data):
             NoDataError: The folder is absent, or holds no pictures.
             UnreadableError: Files are broken and ``on_error="raise"``, or all of them are.
         """
+        check_path("folder", folder, what="a folder with pictures")
         root = Path(folder)
         if not root.is_dir():
             what = "is a file" if root.exists() else f"does not exist (looked in {Path.cwd()})"
@@ -79,7 +80,7 @@ class UnlabelledImages(Data):
             seed: Decides order and augmentation.
             on_error: What happens to files that cannot be read: "skip" or "raise".
         """
-        if isinstance(paths, str | Path):
+        if isinstance(paths, str | Path) or not isinstance(paths, Iterable):
             raise DataError(
                 f"paths={str(paths)!r}: expected a list of paths; for a folder use from_folder."
             )
@@ -108,6 +109,8 @@ class UnlabelledImages(Data):
         Raises:
             DataError: The column is missing, or a value in it.
         """
+        if root is not None:
+            check_path("root", root, what="a folder")
         given = column(frame, image)
         check_no_missing(given, what=f"{image!r}", ids=[])
         ids = [str(value) for value in given]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from ..errors import BackboneError, InvalidValueError
+from ..errors import BackboneError, InvalidValueError, check_number
 from .augment import light, resolve
 from .chance import chances
 from .images import ImageData
@@ -98,11 +98,7 @@ class TextViews:
 
     def __post_init__(self) -> None:
         share, mask = self.data.hidden_share, mask_token(self.spec)
-        if not 0 < share < 1:
-            raise InvalidValueError(
-                f"data.hidden_share={share}: expected a number in (0, 1), the share of tokens that "
-                "the strong view of an unlabelled text hides."
-            )
+        check_number("data.hidden_share", share, "(0, 1)")
         if self.data.batch_tokens is not None:
             raise InvalidValueError(
                 f"data.batch_tokens={self.data.batch_tokens} beside unlabelled=: its batches have "

@@ -174,7 +174,8 @@ def embed_samples(task: Task, samples: Samples, *, batch_size: int) -> Embedding
         first = unread[0]
         raise UnreadableError(
             f"{len(unread):,} of {len(samples):,} inputs cannot be read; the first is "
-            f"{samples.ids[first]}: {samples.why(first)}. Leave them out to embed the others."
+            f"{samples.ids[first] or f'input {first}'}: {samples.why(first)}. Leave them out to "
+            "embed the others."
         )
     return Embeddings(values.numpy(), tuple(samples.ids))
 

@@ -25,6 +25,7 @@ from ..errors import (
     InvalidValueError,
     NoDataError,
     UnreadableError,
+    check_count,
     check_number,
     check_switch,
 )
@@ -48,7 +49,7 @@ from .semi_supervised_run import SemiSupervisedRun, check_call
 from .strategies import Strategy, full, resolve
 from .task import Task
 from .thresholds import HALF, Thresholds, best_thresholds
-from .training import Training
+from .training import Training, check_attached, check_training
 
 _log = logging.getLogger("mealkit")
 
@@ -72,6 +73,7 @@ class Classifier(Task):
     def __init__(
         self, *, backbone: Backbone, spec: DataSpec, preprocess: nn.Module, dropout: float
     ) -> None:
+        check_switch("multi_label", spec.multi_label)
         num_classes = len(spec.classes)
         super().__init__(
             backbone=backbone,
@@ -247,6 +249,10 @@ class Classifier(Task):
                 unlabelled, method, trainer=trainer, is_auto=batch_size == "auto"
             )
             labelled = self._resolve_data(data)
+            if epochs is not None:
+                check_count("epochs", epochs)
+            check_training(training)
+            check_attached(logger, callbacks)
             planned = SemiSupervisedRun.plan(
                 self,
                 labelled,
@@ -449,7 +455,7 @@ class Classifier(Task):
         if given.single and predictions.errors:
             reason = predictions.errors[0]
             raise UnreadableError(
-                f"{predictions.inputs[0]} cannot be read: {reason}.", reason=reason
+                f"{predictions.inputs[0] or 'The input'} cannot be read: {reason}.", reason=reason
             )
         return predictions
 
@@ -496,10 +502,7 @@ class Classifier(Task):
                 f"This task has no data: saved tasks do not carry any. Say what to look at: {call}."
             )
         if not isinstance(source, Data):
-            raise InvalidValueError(
-                f"data={source!r}: expected a data module of mealkit, such as "
-                "mealkit.ImageData.from_folders(...)."
-            )
+            raise self.no_data_module(source)
         self.check_data(source)
         return source
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.module import BATCH_SIZE, Data, Loader
 from ..data.stream_loader import StreamLoader
-from ..errors import InvalidValueError, NoDataError, check_count
+from ..errors import InvalidValueError, NoDataError, check_count, check_positive
 from .objectives import SupervisedContrast
 from .probe import fit_probe
 
@@ -63,10 +63,7 @@ class Contrastive:
         for name in ("num_steps", "batch_size", "num_each"):
             check_count(name, getattr(self, name))
         for name in ("lr", "temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InvalidValueError(
-                    f"{name}={getattr(self, name)}: expected a positive number."
-                )
+            check_positive(name, getattr(self, name))
         if not 2 <= self.num_each <= self.batch_size // 2:
             raise InvalidValueError(
                 f"num_each={self.num_each} of batches of {self.batch_size}: expected at least 2 "

@@ -15,7 +15,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from ..data.text_tokens import make_tokenizer
-from ..errors import BackboneError, InvalidValueError, unknown_name
+from ..errors import BackboneError, InvalidValueError, check_count, unknown_name
 from ..specs import TextSpec
 from .running import move
 from .training import best_device
@@ -103,8 +103,7 @@ def explain_text(
     spec = task.input_spec
     if not isinstance(spec, TextSpec):
         raise InvalidValueError(f"Only texts are explained by their tokens, got {spec.kind}.")
-    if steps < 2:
-        raise InvalidValueError(f"steps={steps}: expected at least 2.")
+    check_count("steps", steps, least=2)
     encoding = make_tokenizer(spec).encode(*(text if isinstance(text, tuple) else (text,)))
     windows = [encoding, *encoding.overflowing] if spec.long == "chunk" else [encoding]
     task.to(best_device()).eval()

@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..backbones import Backbone
 from ..data.module import Data
 from ..data.views import VIEWS, View, draw_views
-from ..errors import BackboneError, InvalidValueError, unknown_name
+from ..errors import BackboneError, InvalidValueError, check_positive, unknown_name
 from ..specs import ImageSpec, Kind
 from .averaging import follow
 from .joint import joint_batch
@@ -80,10 +80,8 @@ class Method:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if "temperature" not in field.name:
-                continue
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise InvalidValueError(f"{field.name}={value!r}: expected a positive number.")
+            if "temperature" in field.name:
+                check_positive(field.name, value)
 
     def objective(self, net: Backbone) -> Pretext:
         """Build what trains a backbone by this method.
@@ -109,6 +107,13 @@ class Pretext(Objective):
         self.method = method
         self.embedding: Tensor | None = None
         """What the last training step compared, (B, D), of all processes."""
+
+    def check(self, data: Data) -> None:
+        """Refuse data of which nothing would be learnt; by default, all will do.
+
+        Args:
+            data: What is about to be learnt from.
+        """
 
 
 METHODS: dict[str, type[Method]] = {}

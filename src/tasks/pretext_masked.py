@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..backbones import Backbone
 from ..data.chance import chances
 from ..data.views import VIEWS, draw_views
-from ..errors import BackboneError, InvalidValueError
+from ..errors import BackboneError, InvalidValueError, check_count, check_number
 from .joint import joint_batch
 from .objectives import Step
 from .pretext import METHODS, Method, Pretext, image_spec, register_method, seed_of
@@ -60,12 +60,13 @@ class MAE(Method):
     width: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise InvalidValueError(f"share={self.share}: expected a share of patches in (0, 1).")
-        if self.depth < 1:
-            raise InvalidValueError(f"depth={self.depth}: expected at least 1 layer.")
-        if self.width is not None and (self.width < 16 or self.width % 16):
-            raise InvalidValueError(f"width={self.width}: expected a multiple of 16.")
+        super().__post_init__()
+        check_number("share", self.share, "(0, 1)", what="a share of patches")
+        check_count("depth", self.depth)
+        if self.width is not None:
+            check_count("width", self.width, least=16)
+            if self.width % 16:
+                raise InvalidValueError(f"width={self.width}: expected a multiple of 16.")
 
     def objective(self, net: Backbone) -> Pretext:
         """Build the decoder for a vision transformer.

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from ..errors import check_count, check_number
 from .pretext import PREDICTOR_RATE, Parts, ViewMethod, mlp, register_method
 from .pretext_losses import barlow_twins, negative_cosine, nt_xent, vicreg
 
@@ -28,6 +29,10 @@ class SimCLR(ViewMethod):
 
     temperature: float = 0.2
     width: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("width", self.width)
 
     def parts(self, num_features: int) -> dict[str, nn.Module]:
         """Build the projector of two layers."""
@@ -88,6 +93,12 @@ class BarlowTwins(ViewMethod):
     off_diagonal: float | None = None
     widening: int = 4
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("widening", self.widening)
+        if self.off_diagonal is not None:
+            check_number("off_diagonal", self.off_diagonal, "[0, inf)")
+
     def parts(self, num_features: int) -> dict[str, nn.Module]:
         """Build the projector of three layers."""
         width = self.widening * num_features
@@ -121,6 +132,12 @@ class VICReg(ViewMethod):
     variance: float = 25.0
     covariance: float = 1.0
     widening: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("widening", self.widening)
+        for name in ("invariance", "variance", "covariance"):
+            check_number(name, getattr(self, name), "[0, inf)")
 
     def parts(self, num_features: int) -> dict[str, nn.Module]:
         """Build the projector of three layers."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..backbones import Backbone
 from ..backbones.series_encoder import SeriesEncoder
 from ..data.chance import chances
-from ..errors import BackboneError, InvalidValueError
+from ..errors import BackboneError, check_number
 from ..specs import Kind
 from .joint import joint_batch
 from .objectives import Step
@@ -44,8 +44,8 @@ class MaskedPatches(Method):
     share: float = 0.4
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise InvalidValueError(f"share={self.share}: expected a share of patches in (0, 1).")
+        super().__post_init__()
+        check_number("share", self.share, "(0, 1)", what="a share of patches")
 
     def objective(self, net: Backbone) -> Pretext:
         """Build the head that rebuilds patches.

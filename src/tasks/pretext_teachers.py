@@ -13,6 +13,7 @@ from torch.nn import functional
 from ..backbones import Backbone
 from ..data.pixels import SMALL
 from ..data.views import View, dino_views
+from ..errors import check_count, check_number, check_switch
 from .pretext import (
     PREDICTOR_RATE,
     Parts,
@@ -86,6 +87,12 @@ class MoCo(ViewMethod):
     queue_size: int = 4096
     teacher_momentum: float = 0.99
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("width", self.width)
+        check_count("queue_size", self.queue_size)
+        check_number("teacher_momentum", self.teacher_momentum, "[0, 1)")
+
     def parts(self, num_features: int) -> dict[str, nn.Module]:
         """Build the projector of two layers, without norms, and the queue."""
         return {
@@ -125,6 +132,11 @@ class BYOL(ViewMethod):
 
     teacher_momentum: float = 0.99
     width: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("width", self.width)
+        check_number("teacher_momentum", self.teacher_momentum, "[0, 1)")
 
     def parts(self, num_features: int) -> dict[str, nn.Module]:
         """Build projector and predictor, twice as wide as the features, as in the paper."""
@@ -196,6 +208,15 @@ class DINO(ViewMethod):
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     centre_momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_local is not None:
+            check_count("num_local", self.num_local, least=0)
+        check_count("num_prototypes", self.num_prototypes, least=2)
+        check_switch("norm", self.norm)
+        for name in ("teacher_momentum", "centre_momentum"):
+            check_number(name, getattr(self, name), "[0, 1)")
 
     def draw(self, net: Backbone, size: int) -> tuple[View, ...]:
         """Make small crops of about 3/7 of the size, or of all of it where the net takes one."""

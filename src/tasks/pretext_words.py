@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..backbones import Backbone
-from ..errors import BackboneError, InvalidValueError
+from ..data.module import BATCH_SIZE, Data
+from ..data.text_samples import TextSamples
+from ..errors import BackboneError, check_number
 from ..specs import Kind, TextSpec
 from .explain import token_table
 from .joint import joint_batch
@@ -42,8 +44,8 @@ class MLM(Method):
     share: float = 0.15
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise InvalidValueError(f"share={self.share}: expected a share of tokens in (0, 1).")
+        super().__post_init__()
+        check_number("share", self.share, "(0, 1)", what="a share of tokens")
 
     def objective(self, net: Backbone) -> Pretext:
         """Build the head that guesses words.
@@ -71,9 +73,20 @@ class HiddenWords(Pretext):
                 f"mlm guesses words, and the backbone reads {spec.kind}. Its methods are: "
                 f"{', '.join(known) or 'none yet'}."
             )
+        self._spec = spec
         self.words = MaskedLanguage(
             spec, token_table(net), num_features=net.num_features, share=method.share
         )
+
+    def check(self, data: Data) -> None:
+        """Refuse texts with so few words that none would be hidden.
+
+        Raises:
+            NoDataError: They have.
+        """
+        if isinstance(data.train, TextSamples):
+            data.train.prepare(self._spec)
+            self.words.check(data.train, batch_size=BATCH_SIZE)
 
     def step(self, task: Task, batch: Batch, *, training: bool) -> Step:
         """Guess the hidden words."""

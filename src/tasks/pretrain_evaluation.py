@@ -6,9 +6,10 @@ import copy
 import logging
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -17,7 +18,13 @@ from torch import Tensor, nn
 from ..backbones import Backbone, rebuild
 from ..data.module import Data
 from ..data.samples import Samples, Subset
-from ..errors import InvalidValueError, NoDataError, unknown_name
+from ..errors import (
+    InvalidValueError,
+    NoDataError,
+    check_count,
+    shown,
+    unknown_name,
+)
 from .classification import compute_features
 from .probing import probe_features, single_labels
 from .training import Training
@@ -172,13 +179,33 @@ class Asked:
         for name in self.protocol:
             if name not in PROTOCOLS:
                 raise unknown_name("protocol", name, PROTOCOLS)
-        wrong = [fraction for fraction in self.fractions if not 0 < fraction <= 1]
-        if wrong or not self.fractions:
+        if not self.fractions or not all(map(_is_share, self.fractions)):
             raise InvalidValueError(
                 f"label_fractions={list(self.fractions)}: expected shares in (0, 1]."
             )
         if not self.protocol or not self.seeds:
             raise InvalidValueError("protocol= and seeds= must not be empty.")
+        for seed in self.seeds:
+            check_count("seeds", seed, least=None)
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size)
+
+
+def several(name: str, values: Any) -> tuple[Any, ...]:  # Any: whatever was given for them
+    """Answer with several values of an argument; what each may be is looked at by `Asked`.
+
+    Raises:
+        InvalidValueError: It is one value, or none at all.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidValueError(f"{name}={shown(values)}: expected a list.")
+    return tuple(values)
+
+
+def _is_share(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return 0 < float(value) <= 1
 
 
 def evaluate_backbone(net: Backbone, data: Data, asked: Asked, make: Make) -> PretrainEvaluation:

@@ -19,7 +19,7 @@ from .pretrain_kinds import KINDS, kind_of
 from .probing import Probing
 from .strategies import Strategy, full, name_of, resolve
 from .task import Task
-from .training import Plan, Training
+from .training import Plan, Training, check_training
 
 DEFAULT_BACKBONE = "resnet18"
 """11 M parameters: the net of most published comparisons of methods on small sets of pictures."""
@@ -140,6 +140,12 @@ class PretrainTask(Task):
             )
         if isinstance(lr, str):
             raise InvalidValueError(f"lr={lr!r}: expected a positive number or None.")
+        check_training(training)
+        if training is not None and training.label_smoothing is not None:
+            raise InvalidValueError(
+                f"Training(label_smoothing={training.label_smoothing}): there are no labels to "
+                "smooth in pretraining. Leave it out."
+            )
         method = self.method
         self.plan = Plan(
             strategy=full,

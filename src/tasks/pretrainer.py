@@ -16,12 +16,12 @@ from ..backbones.stem import STEM
 from ..data import Data
 from ..data.module import BATCH_SIZE
 from ..data.text_sources import Columns
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, check_count, check_path
 from ..specs import DataSpec, Kind
 from .classification import embed_samples
 from .collapse import OnCollapse
 from .pretext import method_from
-from .pretrain_evaluation import Asked, PretrainEvaluation, evaluate_backbone
+from .pretrain_evaluation import Asked, PretrainEvaluation, evaluate_backbone, several
 from .results import Embeddings, History, Predictions
 from .sourced_pretrainer import SourcedPretrainer
 from .strategies import Strategy
@@ -134,6 +134,7 @@ class SSLPretrainer(SourcedPretrainer):
         if size is None and source.batch_size is None:
             size = self.method.batch_size or PRETRAIN_BATCH_SIZE[self.method.kind]
         self._introduce(source, size)
+        self._pretext.check(source)
         return super().finetune(
             source,
             epochs=NUM_EPOCHS if epochs is None and trainer is None else epochs,
@@ -155,6 +156,8 @@ class SSLPretrainer(SourcedPretrainer):
         size = batch_size if batch_size is not None else data.batch_size
         _log.info(f"Pretraining by {method.name}: {paper}.")
         count = len(data.train or ())
+        if not isinstance(size, str | None):
+            check_count("batch_size", size)
         rows = min(size, count) if isinstance(size, int) else count
         if rows < min(2, method.few_rows):
             raise InvalidValueError(
@@ -266,9 +269,9 @@ class SSLPretrainer(SourcedPretrainer):
         """
         data = self._kind.labelled(labelled)
         asked = Asked(
-            protocol=(protocol,) if isinstance(protocol, str) else tuple(protocol),
-            fractions=tuple(label_fractions),
-            seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+            protocol=(protocol,) if isinstance(protocol, str) else several("protocol", protocol),
+            fractions=several("label_fractions", label_fractions),
+            seeds=tuple(range(seeds)) if type(seeds) is int else several("seeds", seeds),
             epochs=epochs,
             batch_size=batch_size,
         )
@@ -306,6 +309,7 @@ class SSLPretrainer(SourcedPretrainer):
         Raises:
             InvalidValueError: The path has another ending.
         """
+        check_path("path", path, what="a file")
         file = Path(path)
         if file.suffix != ".safetensors":
             raise InvalidValueError(

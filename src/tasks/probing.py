@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ..data.module import Data, Loader
 from ..data.samples import Fetch, Samples, Subset
-from ..errors import InvalidValueError, NoDataError
+from ..errors import InvalidValueError, NoDataError, check_count
 from .classification import targets_of
 from .neighbors import Bank
 from .pretext import Pretext
@@ -108,8 +108,8 @@ class Probing(pl.Callback):
     """
 
     def __init__(self, task: Task, data: Data, *, every: int | None) -> None:
-        if every is not None and every < 1:
-            raise InvalidValueError(f"probe_every={every}: expected at least 1 epoch.")
+        if every is not None:
+            check_count("probe_every", every)
         held = data.val if data.val is not None else data.test
         if data.train is None or held is None:
             raise NoDataError(

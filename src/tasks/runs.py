@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytorch_lightning as pl
 
-from ..errors import InvalidValueError, MissingPackageError, RunError
+from ..errors import InvalidValueError, MissingPackageError, RunError, check_path, check_switch
 from .checkpoint import CHECKPOINT, UNFINISHED, Checkpoints, read_fingerprint
 from .fingerprint import PLAN, Fingerprint, fingerprint, refuse_changes
 from .record import Recorder, run_settings
@@ -50,14 +50,14 @@ def open_run(
         InvalidValueError: There is no folder to resume from.
         RunError: See `Run`.
     """
+    check_switch("resume", resume)
     if run is None:
         if resume:
             raise InvalidValueError(
                 "resume=True without run=: there is no folder to go on from. Name it with run=."
             )
         return None
-    if not isinstance(run, str | Path):
-        raise InvalidValueError(f"run={run!r}: expected the path of a folder.")
+    check_path("run", run, what="a folder")
     data.prepare(task.input_spec)
     made_with = fingerprint(task, data, asked=asked, trainer=trainer)
     is_first = trainer is None or trainer.is_global_zero

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import InvalidValueError, check_count, unknown_name
+from ..errors import InvalidValueError, check_count, check_number, check_positive, unknown_name
 from .objectives import SMOOTHING, Step, Supervised
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ class SemiSupervised(Supervised):
     def __init__(self, *, ratio: int, weight: float, ema: float) -> None:
         super().__init__()
         check_count("ratio", ratio)
-        _check_share("ema", ema)
-        if not weight > 0:
-            raise InvalidValueError(f"weight={weight}: expected a positive number.")
+        check_number("ema", ema, "(0, 1)")
+        check_positive("weight", weight)
         self.ratio, self.weight, self.ema = ratio, weight, ema
         self._counts: Tensor
 
@@ -136,7 +135,7 @@ class FixMatch(SemiSupervised):
         self, *, threshold: float = 0.7, ratio: int = 7, weight: float = 1.0, ema: float = 0.99
     ) -> None:
         super().__init__(ratio=ratio, weight=weight, ema=ema)
-        _check_share("threshold", threshold)
+        check_number("threshold", threshold, "(0, 1)")
         self.threshold = threshold
 
     def unlabelled_loss(self, task: Task, strong: Tensor, weak: Batch) -> Tensor:
@@ -183,7 +182,8 @@ class FreeMatch(FixMatch):
         ema: float = 0.99,
     ) -> None:
         super().__init__(ratio=ratio, weight=weight, ema=ema)
-        _check_share("momentum", momentum)
+        check_number("momentum", momentum, "(0, 1)")
+        check_number("fairness", fairness, "[0, inf)")
         self.momentum, self.fairness = momentum, fairness
         self._sure: Tensor
         self._shares: Tensor
@@ -240,7 +240,7 @@ class MeanTeacher(SemiSupervised):
         self, *, ratio: int = 7, weight: float = 50.0, rise: float = 0.4, ema: float = 0.99
     ) -> None:
         super().__init__(ratio=ratio, weight=weight, ema=ema)
-        _check_share("rise", rise)
+        check_number("rise", rise, "(0, 1)")
         self.rise = rise
         self._moved: Tensor
 
@@ -342,8 +342,3 @@ def _normalised(values: Tensor, by: Tensor) -> Tensor:
     """Divide shares by frequencies and make them add up to 1; classes that never came have 0."""
     parts = torch.where(by > 0, values / by.clamp_min(1e-12), 0.0)
     return parts / parts.sum().clamp_min(1e-12)
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise InvalidValueError(f"{name}={value}: expected a number in (0, 1).")

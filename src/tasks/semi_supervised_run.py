@@ -70,6 +70,8 @@ class SupervisedFirst:
             task.fit_stage(
                 both.as_they_are(), objective=Supervised(), lr=task.plan.lr, strategy=freeze
             )
+            if data.val is not None:
+                self.guard.keep(task, data.val)
         task.fit_stage(
             stage,
             objective=Supervised(),
@@ -85,25 +87,36 @@ class SupervisedFirst:
 
 
 class Guard(pl.Callback):
-    """Put back what labels alone came to, where the hold-out says that it is better."""
+    """Put back what labels alone came to, where the hold-out says that it is better.
+
+    That is the better of the solved head of a pretrained backbone, which has not moved yet, and of
+    the stage behind it, which has trained both.
+    """
 
     def __init__(self) -> None:
         self._accuracy: float | None = None
         self._weights: dict[str, Tensor] = {}
 
     def keep(self, task: Task, held: Samples | None) -> None:
-        """Score the task on the hold-out and copy it."""
+        """Score the task on the hold-out, and copy it unless what was copied before is better."""
         if held is None:
             _log.info(
                 "There is no validation part, so nothing will tell whether the unlabelled inputs "
                 "have helped; the last weights stay."
             )
             return
-        self._accuracy = evaluate_classes(task, held, batch_size=32).metrics["accuracy"]
+        accuracy = evaluate_classes(task, held, batch_size=32).metrics["accuracy"]
+        if self._accuracy is not None and accuracy < self._accuracy:
+            _log.info(
+                f"Labels alone: validation accuracy {accuracy:.4f}; the solved head on the "
+                f"backbone as it was has {self._accuracy:.4f}, and is what the run must come up to."
+            )
+            return
+        self._accuracy = accuracy
         self._weights = {
             name: value.detach().to("cpu", copy=True) for name, value in _saved(task).items()
         }
-        _log.info(f"Labels alone: validation accuracy {self._accuracy:.4f}.")
+        _log.info(f"Labels alone: validation accuracy {accuracy:.4f}.")
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare, once the best weights of the run are in the task."""

@@ -14,8 +14,8 @@ from torchmetrics import MetricCollection
 
 from ..backbones import Backbone
 from ..data.module import BATCH_SIZE, Data
-from ..errors import InvalidValueError, NoDataError
-from ..specs import Batch, DataSpec, InputSpec, Stage
+from ..errors import InvalidValueError, NoDataError, check_path, shown
+from ..specs import Batch, DataSpec, InputSpec, Kind, Stage
 from .averaging import Averaging
 from .best import BestWeights
 from .checkpoint import Position
@@ -31,7 +31,7 @@ from .results import History, Predictions
 from .saved import save_task
 from .stopping import Patience, TimeLimit
 from .strategies import FreezeUnfreeze, Lora, Schedule, Staged, Strategy, full, name_of, resolve
-from .training import Plan, Training, count_epochs
+from .training import Plan, Training, check_training, count_epochs
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -217,11 +217,7 @@ class Task(pl.LightningModule):
         """
         pretrained = self.backbone.pretrained
         strategy = self.usual_strategy(None) if strategy is None else strategy
-        if training is not None and not isinstance(training, Training):
-            raise InvalidValueError(
-                f"training={training!r}: expected mealkit.tasks.Training(...), such as "
-                "Training(patience=3)."
-            )
+        check_training(training)
         if isinstance(lr, str) and lr != "auto":
             raise InvalidValueError(f"lr={lr!r}: expected a positive number, 'auto' or None.")
         strategy = resolve(strategy)
@@ -470,10 +466,7 @@ class Task(pl.LightningModule):
     def _resolve_data(self, data: Data | None) -> Data:
         data = self.data if data is None else data
         if data is not None and not isinstance(data, Data):
-            raise InvalidValueError(
-                f"data={data!r}: expected a data module of mealkit, such as "
-                "mealkit.ImageData.from_folders(...)."
-            )
+            raise self.no_data_module(data)
         if data is None or data.train is None:
             raise NoDataError(
                 "This task has no data to train on: saved tasks do not carry any. Pass them: "
@@ -481,6 +474,13 @@ class Task(pl.LightningModule):
             )
         self.check_data(data)
         return data
+
+    def no_data_module(self, given: object) -> InvalidValueError:
+        """Describe what was given as data and is none, and name what this task reads."""
+        return InvalidValueError(
+            f"data={shown(given)}: expected a data module of mealkit, such as "
+            f"mealkit.{_SOURCES[self.spec.kind]}(...)."
+        )
 
     def predict(self, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Predictions | Forecasts:
         """Answer for each of the inputs, in input order; what they may be, each task says.
@@ -499,7 +499,9 @@ class Task(pl.LightningModule):
 
         Raises:
             SavedTaskError: The folder holds something else.
+            InvalidValueError: It is no path.
         """
+        check_path("folder", folder, what="a folder")
         return save_task(self, Path(folder))
 
 
@@ -509,6 +511,14 @@ def _mean_of_pieces(features: Tensor, batch: Batch) -> Tensor:
     sums = features.new_zeros(count, features.shape[1], dtype=torch.float32)
     sums = sums.index_add(0, piece_of, features.float())
     return sums / torch.bincount(piece_of, minlength=count)[:, None]
+
+
+_SOURCES: dict[Kind, str] = {
+    "image": "ImageData.from_folders",
+    "text": "TextData.from_csv",
+    "series": "SeriesData.from_csv",
+}
+"""What makes data of each kind, as a user writes it."""
 
 
 def _shorten(classes: Sequence[str]) -> str:

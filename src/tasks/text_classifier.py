@@ -23,7 +23,7 @@ from ..data.text_sources import Columns
 from ..data.unlabelled_inputs import unlabelled_texts
 from ..data.weak_strong import TextViews
 from ..data.with_unlabelled import WeakAndStrong
-from ..errors import InvalidValueError, NoDataError, UnreadableError
+from ..errors import InvalidValueError, NoDataError, UnreadableError, check_count
 from ..specs import DataSpec, LongTexts, TextDataSpec, TextSpec
 from .classifier import Classifier, check_classes, check_untouched
 from .explain import Explanation, explain_text, token_table
@@ -452,8 +452,9 @@ class TextClassifier(Classifier):
         """Label texts.
 
         Args:
-            inputs: A text (or a pair of them), a list of these, a data frame, or a ``pathlib.Path``
-                of a table (CSV, TSV, JSON, parquet) or of a text file.
+            inputs: A text (or a pair of them), a list of these or of ``pathlib.Path`` of text
+                files, a data frame, or the ``Path`` of a table (CSV, TSV, JSON, parquet) or of one
+                text file.
             text: The column of a table, or the two of pairs; None for the one trained on. With it,
                 a str is the path of a table.
             batch_size: Texts computed at a time.
@@ -590,6 +591,7 @@ class TextClassifier(Classifier):
             NoDataError: There are no texts, or so few words that none would be hidden.
             BackboneError: The backbone cannot guess words: it is a decoder, or no net of words.
         """
+        check_count("batch_size", batch_size)
         objective = MaskedLanguage(
             self._text_spec, token_table(self.backbone), num_features=self.backbone.num_features
         )

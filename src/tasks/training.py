@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import distributed as dist
 
-from ..errors import InvalidValueError, check_count, unknown_name
+from ..errors import InvalidValueError, check_count, shown, unknown_name
 from .progress import make_bar
 from .strategies import Strategy, name_of
 
@@ -334,6 +334,19 @@ def fit_with(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> Fit:
             trainer.callbacks = before  # type: ignore[attr-defined]
 
     return fit
+
+
+def check_training(training: object) -> None:
+    """Refuse what are no settings; None passes through.
+
+    Raises:
+        InvalidValueError: It is something else.
+    """
+    if training is not None and not isinstance(training, Training):
+        raise InvalidValueError(
+            f"training={shown(training)}: expected mealkit.tasks.Training(...), such as "
+            "Training(patience=3)."
+        )
 
 
 def check_attached(logger: object, callbacks: Any) -> None:  # Any: whatever was given

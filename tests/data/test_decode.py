@@ -152,7 +152,7 @@ def test_what_is_no_picture_is_refused_by_name_and_reason(tmp_path):
     for name, reason in {
         "text.jpg": "not an image (it starts with b'these are no')",
         "empty.jpg": "empty (0 bytes)",
-        "folder.jpg": "a folder, not an image file",
+        "folder.jpg": "a folder, not a file",
         "absent.jpg": "no such file",
         "nul\0l.jpg": "cannot be opened (embedded null byte)",
     }.items():

@@ -87,6 +87,8 @@ def test_answers_come_in_kind(polars):
             ],
             True,
         ),
+        # the broken row comes first, and its line is the end of a row
+        (['"pay me,billing', '"open up",login', "let me in,login", "refund me,billing"], True),
         (['"one, two\nthree, four",billing', "open up,login"], False),
         (['"asked:\nis it login, or not?",login', "open up,login"], False),
     ],
@@ -99,3 +101,12 @@ def test_a_text_with_rows_in_it_is_reported(
     with caplog.at_level(logging.WARNING, logger="mealkit"):
         read_csv(path)
     assert ("has a text with whole rows in it" in caplog.text) is warned
+
+
+def test_what_is_no_file_of_a_table_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be opened: Is a directory"):
+        read_csv(tmp_path)
+    with pytest.raises(DataError) as caught:
+        read_csv(pandas.DataFrame({"text": ["a"] * 100}))
+    assert str(caught.value).count("\n") == 0
+    assert "expected the path of a table" in str(caught.value)

@@ -144,10 +144,58 @@ def test_wrong_columns_and_labels_are_named(frame) -> None:
     with pytest.raises(ClassError, match="'sales'"):
         TextData.from_data_frame(frame, text="message", label="team", val=new)
     frame.loc[4, "team"] = None
-    with pytest.raises(DataError, match=r"have no label: row 4 \(row 4\)"):
+    with pytest.raises(DataError, match=r"have no label: row 4 \(counted from 0\)"):
         TextData.from_data_frame(frame, text="message", label="team")
-    with pytest.raises(DataError, match="expected a list of texts"):
-        TextData.from_lists("one text", ["a"])
+    for column in (None, 0, (), ["message", 2]):
+        with pytest.raises(InvalidValueError, match="expected one column, or the two"):
+            TextData.from_data_frame(frame, text=column, label="team")
+    with pytest.raises(InvalidValueError, match="both texts of a pair are the same"):
+        TextData.from_data_frame(frame, text=("message", "message"), label="team")
+
+
+def test_a_column_of_texts_is_no_column_of_labels(frame) -> None:
+    for text, label in (
+        ("team", "team"),
+        (("message", "team"), "team"),
+        ("message", ["message", "second"]),
+    ):
+        with pytest.raises(InvalidValueError, match=r"cannot be both.*Name the column of texts"):
+            TextData.from_data_frame(frame, text=text, label=label)
+
+
+@pytest.mark.parametrize("texts", ["one text", None, 5, b"bytes", {"a text": 1}])
+def test_what_is_no_list_of_texts_is_refused(texts) -> None:
+    with pytest.raises(DataError, match=rf"Got {type(texts).__name__} as texts; expected a list"):
+        TextData.from_lists(texts, ["a"])
+
+
+def test_parts_in_lists_are_pairs_of_texts_and_labels() -> None:
+    texts, labels = [f"text {number}" for number in range(8)], ["a", "b"] * 4
+    for part, got in ((texts, "list of 8"), ("a text", "str"), (5, "int")):
+        with pytest.raises(DataError, match=rf"val= is {got}: expected a pair"):
+            TextData.from_lists(texts, labels, val=part)
+        with pytest.raises(DataError, match=rf"test= is {got}: expected a pair"):
+            TextData.from_lists(texts, labels, test=part)
+    with pytest.raises(DataError, match="group=5: expected one group per input"):
+        TextData.from_lists(texts, labels, group=5)
+
+
+def test_messages_about_texts_speak_of_texts(tmp_path: Path, frame) -> None:
+    (tmp_path / "loose.txt").write_text("a text")
+    with pytest.raises(DataError, match=r"no class folders\. .* with its texts: mail/spam/1\.txt"):
+        TextData.from_folders(tmp_path)
+    with pytest.raises(NoDataError, match=r"no folder .* with its texts"):
+        TextData.from_folders(tmp_path / "absent")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.txt").write_text("a text")
+    with pytest.raises(DataError, match="expected a function that turns a path"):
+        TextData.from_folders(tmp_path, group=lambda: "without an argument")
+    with pytest.raises(DataError, match=r"no 'text' but 'message', 'label'\. .* text= and label="):
+        TextData.from_dataset([{"message": "a", "label": "b"}])
+    with pytest.raises(DataError, match=r"expected a tuple \(text, label\)"):
+        TextData.from_dataset(["a", "b"])
+    with pytest.raises(DataError, match="Got DataFrame as a dataset; tables: from_data_frame"):
+        TextData.from_dataset(frame)
 
 
 def test_a_row_with_too_many_commas_is_named(tmp_path: Path) -> None:
@@ -201,10 +249,19 @@ def test_a_line_in_another_encoding_is_named(tmp_path: Path) -> None:
         TextData.from_csv(path, text="message", label="team")
 
 
+def test_a_line_of_json_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "latin.jsonl"
+    path.write_bytes('{"a": "x"}\n{"a": "café"}\n'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"line 2 has the byte 0xe9\. Save it as UTF-8"):
+        TextData.from_json(path, text="a", label="b")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"a": 1}\n{"a": ', "Line 2 of .* is not JSON"),
+        ('{"a": 1}\n{"a": ', r"Line 2 of .* is not JSON: Expecting value at character 7\."),
+        ('{"a": ["x", "y"], "b": ["u", "v"]}', "is one object, with 'a', 'b'; expected an array"),
+        ('{\n "rows": [{"a": "x", "b": "y"}],\n "count": 1\n}', "is one object, with 'rows'"),
         ('{"a": 1}\n[1]', r"Line 2 of .* is '\[1\]'; expected an object"),
         ("[1, 2]", "Item 0 of .* is 1; expected an object"),
         ("[1, ", "is not JSON"),

@@ -6,13 +6,14 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
 from mealkit.data import UnlabelledImages
-from mealkit.errors import DataError, NoDataError, UnreadableError
+from mealkit.errors import DataError, InvalidValueError, NoDataError, UnreadableError
 from mealkit.specs import ImageSpec
 
 
@@ -88,6 +89,16 @@ def test_all_broken_is_an_error_and_some_are_reported(tmp_path: Path) -> None:
 def test_sources_that_hold_nothing_or_something_else(tmp_path: Path) -> None:
     with pytest.raises(NoDataError, match="the source is empty"):
         UnlabelledImages.from_files([])
+    for paths in ("photos", None, 5):
+        with pytest.raises(DataError, match=r"expected a list of paths; for a folder use"):
+            UnlabelledImages.from_files(paths)
+    for folder in (None, 5, ["a.jpg"]):
+        with pytest.raises(InvalidValueError, match="expected the path of a folder with pictures"):
+            UnlabelledImages.from_folder(folder)
+    with pytest.raises(InvalidValueError, match="root=5: expected the path of a folder"):
+        UnlabelledImages.from_data_frame(pd.DataFrame({"path": ["a.jpg"]}), image="path", root=5)
+    with pytest.raises(InvalidValueError, match="seed='a': expected a whole number"):
+        UnlabelledImages.from_arrays(np.zeros((2, 8, 8, 3), np.uint8), seed="a")
     (tmp_path / "file").write_text("")
     with pytest.raises(NoDataError, match="is a file"):
         UnlabelledImages.from_folder(tmp_path / "file")

@@ -88,3 +88,5 @@ def test_what_cannot_be_explained_is_refused(task: TextClassifier) -> None:
         task.explain("refund me", label="sales")
     with pytest.raises(InvalidValueError, match="steps=1"):
         task.explain("refund me", steps=1)
+    with pytest.raises(InvalidValueError, match="steps='3': expected a whole number"):
+        task.explain("refund me", steps="3")

@@ -7,7 +7,7 @@ import torch
 
 from mealkit import TextClassifier
 from mealkit.data import TextSamples
-from mealkit.errors import BackboneError, NoDataError
+from mealkit.errors import BackboneError, InvalidValueError, NoDataError
 from mealkit.tasks.masked import MaskedLanguage
 
 NET = "mealkit_tiny_text"
@@ -87,6 +87,9 @@ def test_adapting_learns_the_words_of_a_field_and_leaves_the_head_alone(
 def test_what_cannot_be_adapted_is_refused(task: TextClassifier) -> None:
     with pytest.raises(NoDataError, match="no texts"):
         task.adapt([])
+    for size in (0, "auto"):
+        with pytest.raises(InvalidValueError, match=f"batch_size={size!r}: expected"):
+            task.adapt(["seven words and one more, as needed"], batch_size=size)
     before = copy.deepcopy(task.backbone.state_dict())
     for texts in (["door"], ["the door", "", "open"]):
         with pytest.raises(NoDataError, match="words in all texts, of which 15% would be"):

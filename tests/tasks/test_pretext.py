@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -182,3 +183,42 @@ def test_batch_statistics_are_those_of_the_large_crops() -> None:
 def test_a_temperature_is_a_positive_number(temperature) -> None:
     with pytest.raises(InvalidValueError, match=r"temperature=.*: expected a positive number"):
         SimCLR(temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "wrong", "says"),
+    [
+        ("simclr", "width", 0, "at least 1"),
+        ("barlow_twins", "widening", 2.0, "a whole number"),
+        ("barlow_twins", "off_diagonal", -1, r"a number in \[0, inf\)"),
+        ("vicreg", "widening", -1, "at least 1"),
+        ("vicreg", "invariance", "a", r"a number in \[0, inf\)"),
+        ("vicreg", "variance", float("nan"), r"a number in \[0, inf\)"),
+        ("vicreg", "covariance", -1, r"a number in \[0, inf\)"),
+        ("moco", "width", None, "a whole number"),
+        ("moco", "queue_size", 0, "at least 1"),
+        ("moco", "teacher_momentum", 1.0, r"a number in \[0, 1\)"),
+        ("byol", "width", "wide", "a whole number"),
+        ("byol", "teacher_momentum", -1, r"a number in \[0, 1\)"),
+        ("dino", "num_local", -1, "at least 0"),
+        ("dino", "num_prototypes", 1, "at least 2"),
+        ("dino", "norm", "yes", "True or False"),
+        ("dino", "teacher_momentum", 2.0, r"a number in \[0, 1\)"),
+        ("dino", "centre_momentum", None, r"a number in \[0, 1\)"),
+        ("mae", "share", "a", r"a share of patches in \(0, 1\)"),
+        ("mae", "depth", 2.5, "a whole number"),
+        ("mae", "width", "a", "a whole number"),
+        ("mlm", "share", None, r"a share of tokens in \(0, 1\)"),
+        ("masked_patches", "share", 0, r"a share of patches in \(0, 1\)"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(name, setting, wrong, says) -> None:
+    with pytest.raises(InvalidValueError, match=rf"^{setting}={wrong!r}: expected {says}"):
+        METHODS[name](**{setting: wrong})
+
+
+def test_every_setting_is_checked() -> None:
+    for name, method in METHODS.items():
+        for field in fields(method):
+            with pytest.raises(InvalidValueError, match=field.name):
+                METHODS[name](**{field.name: object()})

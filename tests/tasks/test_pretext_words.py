@@ -59,7 +59,7 @@ def test_features_are_probed_and_evaluated(
 def test_tables_and_their_columns(kitchen: Path) -> None:
     pre = SSLPretrainer.from_texts("tickets.csv", text="message", backbone="mealkit_tiny_text")
     assert len(pre.data.train) == 48
-    frame = pd.DataFrame({"message": ["one text", None, "another"]})
+    frame = pd.DataFrame({"message": ["one text of some words", None, "another one of four"]})
     pre = SSLPretrainer.from_texts(frame, text="message", backbone="mealkit_tiny_text")
     assert len(pre.pretrain(epochs=1)) == 1
     assert len(pre.embed(frame.dropna(), text="message")) == 2
@@ -68,6 +68,8 @@ def test_tables_and_their_columns(kitchen: Path) -> None:
 def test_what_does_not_fit_is_an_error(pre: SSLPretrainer, photos: Path) -> None:
     with pytest.raises(NoDataError, match="Not one of the texts"):
         SSLPretrainer.from_texts(["", " "], backbone="mealkit_tiny_text")
+    with pytest.raises(NoDataError, match=r"not one\. Give at least 7"):
+        SSLPretrainer.from_texts(["two words"], backbone="mealkit_tiny_text").pretrain(epochs=1)
     with pytest.raises(InvalidValueError, match=r"share=1\.5"):
         MLM(share=1.5)
     with pytest.raises(BackboneError, match="for text was given where one for image is needed"):

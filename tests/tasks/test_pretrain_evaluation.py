@@ -147,6 +147,18 @@ def test_values_that_cannot_be_meant(pre: SSLPretrainer) -> None:
         pre.evaluate(labelled(), protocol=["probe"])
     with pytest.raises(InvalidValueError, match=r"label_fractions=\[1\.5\]"):
         pre.evaluate(labelled(), label_fractions=[1.5])
+    for settings, says in (
+        ({"label_fractions": ["a"]}, r"label_fractions=\['a'\]: expected shares"),
+        ({"label_fractions": 0.5}, r"label_fractions=0\.5: expected a list"),
+        ({"protocol": 5}, "protocol=5: expected a list"),
+        ({"seeds": "all"}, "seeds='all': expected a list"),
+        ({"seeds": True}, "seeds=True: expected a list"),
+        ({"seeds": [0.5]}, r"seeds=0\.5: expected a whole number"),
+        ({"epochs": "2"}, "epochs='2': expected a whole number"),
+        ({"batch_size": 0}, "batch_size=0: expected at least 1"),
+    ):
+        with pytest.raises(InvalidValueError, match=says):
+            pre.evaluate(labelled(), **settings)
     with pytest.raises(InvalidValueError, match="must not be empty"):
         pre.evaluate(labelled(), seeds=[])
     data = labelled()

@@ -224,6 +224,19 @@ def test_arguments_that_cannot_be_meant() -> None:
         pre.plan_training(strategy="freeze")
     with pytest.raises(InvalidValueError, match="lr='auto'"):
         pre.pretrain(epochs=1, lr="auto")
+    for settings, says in (
+        ({"batch_size": 0}, "batch_size=0: expected at least 1"),
+        ({"resume": "yes"}, "resume='yes': expected True or False"),
+        ({"training": {"seed": 1}}, r"training=\{'seed': 1\}: expected mealkit\.tasks\.Training"),
+        ({"training": Training(label_smoothing=0.1)}, "no labels to smooth in pretraining"),
+        ({"data": "unlabelled/"}, r"data='unlabelled/': expected a data module of mealkit"),
+    ):
+        with pytest.raises(InvalidValueError, match=says):
+            pre.pretrain(**{"epochs": 1, **settings})
+    with pytest.raises(InvalidValueError, match="path=5: expected the path of a file"):
+        pre.export(5)
+    with pytest.raises(InvalidValueError, match="folder=5: expected the path of a folder"):
+        pre.save(5)
     with pytest.raises(InvalidValueError, match="probe_every=2 without probe="):
         pre.pretrain(epochs=1, probe_every=2)
     with pytest.raises(UnknownNameError, match="reaction to a collapse 'ignore'"):

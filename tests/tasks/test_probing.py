@@ -94,6 +94,9 @@ def test_what_cannot_be_probed_on_is_an_error() -> None:
     pre = make()
     with pytest.raises(InvalidValueError, match="probe_every=0"):
         pre.pretrain(epochs=1, probe=labelled(), probe_every=0)
+    for every in ("1", 1.5, True):
+        with pytest.raises(InvalidValueError, match=rf"probe_every={every!r}: expected a whole"):
+            pre.pretrain(epochs=1, probe=labelled(), probe_every=every)
     several = labelled()
     several.train._targets = torch.ones(len(several.train), 3)
     with pytest.raises(InvalidValueError, match="with one label each, and these have several"):

@@ -150,6 +150,12 @@ def test_one_class_that_swallows_the_others_is_warned_of(make_task: Make, caplog
         (lambda: FixMatch(ratio=0), "ratio=0: expected at least 1"),
         (lambda: FreeMatch(momentum=0.0), r"momentum=0\.0"),
         (lambda: MeanTeacher(weight=0.0), r"weight=0\.0: expected a positive number"),
+        (lambda: MeanTeacher(weight="a"), r"weight='a': expected a positive number"),
+        (lambda: MeanTeacher(rise=None), r"rise=None: expected a number in \(0, 1\)"),
+        (lambda: FixMatch(threshold="a"), r"threshold='a': expected a number in \(0, 1\)"),
+        (lambda: FixMatch(ema=None), r"ema=None: expected a number in \(0, 1\)"),
+        (lambda: FreeMatch(fairness=-1), r"fairness=-1: expected a number in \[0, inf\)"),
+        (lambda: FreeMatch(fairness=math.nan), r"fairness=nan"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(make, says):

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -132,6 +133,41 @@ def test_the_guard_puts_labels_alone_back_where_they_are_better(
         assert history.best_epoch == 0
 
 
+@pytest.mark.parametrize(
+    ("solved", "trained", "both", "stays"),
+    [(0.9, 0.5, 0.7, "solved"), (0.5, 0.8, 0.7, "trained"), (0.5, 0.6, 0.7, "both")],
+)
+def test_the_best_of_solved_head_labels_alone_and_both_stays(
+    make_sorter, others, monkeypatch, caplog, solved, trained, both, stays
+):
+    found, seen = iter([solved, trained]), {}
+
+    def score(task, held, *, batch_size):
+        seen["trained" if seen else "solved"] = {
+            name: value.clone()
+            for name, value in task.state_dict().items()
+            if name.startswith(("backbone.", "head."))
+        }
+        return SimpleNamespace(metrics={"accuracy": next(found)})
+
+    monkeypatch.setattr("mealkit.tasks.semi_supervised_run.evaluate_classes", score)
+    monkeypatch.setattr(TextClassifier, "best_value", property(lambda task: both))
+    task = make_sorter()
+    before = {name: value.clone() for name, value in task.backbone.state_dict().items()}
+    with caplog.at_level(logging.INFO, "mealkit"):
+        task.finetune(unlabelled=others, method="fixmatch", epochs=1, batch_size=4)
+    state = task.state_dict()
+    kept = [
+        name
+        for name, weights in seen.items()
+        if all(torch.equal(state[key], value) for key, value in weights.items())
+    ]
+    assert kept == ([] if stays == "both" else [stays])
+    frozen = all(torch.equal(value, before[n]) for n, value in task.backbone.state_dict().items())
+    assert frozen is (stays == "solved")
+    assert ("is what the run must come up to" in caplog.text) is (solved > trained)
+
+
 def test_the_stage_leaves_batch_statistics_of_an_untrained_net_moving(
     make_task: Make, pictures: Path, caplog
 ):
@@ -171,6 +207,21 @@ def test_the_stage_leaves_batch_statistics_of_an_untrained_net_moving(
             InvalidValueError,
             "batch_size='auto' beside unlabelled=",
         ),
+        (
+            {"unlabelled": "here", "method": "fixmatch", "epochs": "2"},
+            InvalidValueError,
+            "epochs='2': expected a whole number",
+        ),
+        (
+            {"unlabelled": "here", "method": "fixmatch", "training": {"ema": 0.9}},
+            InvalidValueError,
+            r"training=\{'ema': 0\.9\}: expected mealkit\.tasks\.Training",
+        ),
+        (
+            {"unlabelled": "here", "method": "fixmatch", "callbacks": None},
+            InvalidValueError,
+            "callbacks=None: expected a list",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_training(
@@ -184,7 +235,7 @@ def test_what_cannot_be_meant_is_refused_before_training(
     if "unlabelled" in given:
         given["unlabelled"] = places[given["unlabelled"]]
     with pytest.raises(error, match=says):
-        task.finetune(epochs=2, **given)
+        task.finetune(**{"epochs": 2, **given})
     assert all(torch.equal(before[name], value) for name, value in task.state_dict().items())
     assert isinstance(task.objective, Supervised)
 

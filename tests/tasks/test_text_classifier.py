@@ -140,7 +140,7 @@ def test_missing_texts_get_an_error_row_and_a_single_one_raises(tuned: TextClass
     assert np.isnan(predictions.probabilities[1:]).all()
     with pytest.raises(UnreadableError, match="an empty text"):
         tuned.predict(" ")
-    with pytest.raises(NoDataError, match="no texts to predict on"):
+    with pytest.raises(NoDataError, match="There are no texts"):
         tuned.predict([])
     with pytest.raises(DataError, match="Got int; expected a text"):
         tuned.predict(3)
@@ -294,6 +294,44 @@ def test_arguments_that_cannot_be_meant_are_refused(data: TextData) -> None:
         )
     with pytest.raises(NoDataError, match="has no data"):
         TextClassifier(net, classes=data.classes).evaluate()
+    with pytest.raises(InvalidValueError, match="multi_label='yes': expected True or False"):
+        TextClassifier(net, classes=["a", "b"], multi_label="yes")
+    task = TextClassifier(net, classes=data.classes)
+    with pytest.raises(InvalidValueError, match=r"such as mealkit\.TextData\.from_csv"):
+        task.finetune("tickets.csv")
+    with pytest.raises(InvalidValueError, match=r"^data=\['a'.*\.\.\. \(list\): expected a data"):
+        task.calibrate(["a"] * 1000)
+    with pytest.raises(InvalidValueError, match="resume='yes': expected True or False"):
+        task.finetune(data, epochs=1, run="r", resume="yes")
+    with pytest.raises(
+        DataError, match=r"Got tuple; expected .* or TextData\. Texts and labels in"
+    ):
+        task.evaluate((["a"], ["b"]))
+    with pytest.raises(UnreadableError, match=r"^The input cannot be read: an empty text\."):
+        task.predict(" ".strip())
+    with pytest.raises(UnreadableError, match="the first is input 1: an empty text"):
+        task.embed(["a", ""])
+
+
+def test_text_files_are_read_by_their_paths_and_names_are_warned_of(
+    data: TextData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = TextClassifier(NET, classes=data.classes)
+    task.finetune(data, epochs=1, strategy="freeze")
+    (tmp_path / "one.txt").write_text(text := "pay me back")
+    read = task.predict([tmp_path / "one.txt", text, tmp_path / "absent.txt"])
+    assert read[0].input == str(tmp_path / "one.txt")
+    assert read[0].probability == pytest.approx(read[1].probability, abs=1e-6)
+    assert read[2].error == "no such file"
+    with pytest.raises(UnreadableError, match="a folder, not a file"):
+        task.predict(tmp_path)
+    caplog.clear()
+    task.predict(str(tmp_path / "one.txt"))
+    assert "is read as a text, and there is a file of that name" in caplog.text
+    caplog.clear()
+    task.predict("no such file.txt")
+    task.predict("a text " * 1000)
+    assert "there is a file" not in caplog.text
 
 
 def test_it_is_said_how_much_is_cut(data: TextData, caplog: pytest.LogCaptureFixture) -> None:
