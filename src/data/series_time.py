@@ -161,6 +161,11 @@ class Frequency:
         return answer
 
 
+def is_dated_index(index: object) -> bool:
+    """Whether an index of pandas holds times."""
+    return isinstance(index, (pandas.DatetimeIndex, pandas.PeriodIndex))
+
+
 def _day_and_length(days: Array) -> tuple[Array, Array]:
     """Answer with the day of the month (from 1), and how many days that month has."""
     months = days.astype("datetime64[M]")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.frames import FrameKind, frame_kind, is_frame
+from ..data.frames import is_frame
 from ..data.report import Report
-from ..data.series import SeriesData, with_index
+from ..data.series import SeriesData
 from ..data.series_build import build_table
 from ..data.series_columns import Rows, read_rows, rows_of_arrays
 from ..data.series_covariates import Wanted
 from ..data.series_entries import is_dataset, rows_of_dataset
+from ..data.series_frames import FrameForm, as_frame, is_series, with_index
 from ..data.series_future import with_future
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, infer_season
@@ -36,7 +37,7 @@ _CHUNK = 1024
 """Windows that are scored at a time."""
 
 
-def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
+def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameForm]:
     """Read series as the task's own were read; None for those that it keeps.
 
     Any: a path, a data frame, arrays, or `SeriesData`.
@@ -53,20 +54,20 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
                 "Say what to go on from: task.predict(data)."
             )
         frequency, named = Frequency.parse(spec.frequency), spec.covariates
-        return task.memory.table(frequency, spec.season, named=named), task._frame_kind
+        return task.memory.table(frequency, spec.season, named=named), task._form
     if isinstance(inputs, SeriesData):
         task.check_data(inputs)
-        return inputs.table, inputs.frame_kind
+        return inputs.table, inputs.form
     report = Report()
-    rows, kind, _ = read_rows_of(spec, inputs, report)
+    rows, form, _ = read_rows_of(spec, inputs, report)
     dated = None if rows.times is None else spec.frequency
     table = build_table(rows, frequency=dated, season=spec.season, report=report)
     if len(report):
         _log.warning(f"{report}")
-    return table, kind
+    return table, form
 
 
-def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Rows, FrameKind, Any]:
+def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Rows, FrameForm, Any]:
     """Read rows by the columns that were learnt from.
 
     Any: a path, a data frame or arrays; the last of the answers is the frame, or None.
@@ -74,9 +75,11 @@ def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Row
     Raises:
         DataError: The inputs lack a column.
     """
-    kind = frame_kind(inputs) or "pandas"
     if isinstance(inputs, (str, Path)):
         inputs = read_file(inputs)
+    # What was learnt from arrays, or from a row per series, has names that a series lacks.
+    if not is_series(inputs) or spec.series is None or spec.time is not None:
+        inputs = as_frame(inputs, target=spec.target[0] if len(spec.target) == 1 else None)
     if is_dataset(inputs):
         _, rows, _ = rows_of_dataset(
             inputs,
@@ -85,11 +88,11 @@ def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Row
             series=spec.series,
             frequency=spec.frequency,
         )
-        return rows, kind, None
+        return rows, FrameForm(), None
     if not is_frame(inputs):
-        return rows_of_arrays(inputs, ids=None), kind, None
-    frame = with_index(inputs)
-    _, rows = read_rows(
+        return rows_of_arrays(inputs, ids=None), FrameForm(), None
+    frame = with_index(inputs, time=spec.time)
+    roles, rows = read_rows(
         frame,
         time=spec.time,
         target=spec.target or None,
@@ -97,7 +100,7 @@ def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Row
         covariates=Wanted.as_in(spec),
         report=report,
     )
-    return rows, kind, frame
+    return rows, FrameForm.of(frame, roles), frame
 
 
 def read_future(task: Forecaster, table: SeriesTable, future: Any, *, steps: int) -> SeriesTable:
@@ -109,7 +112,7 @@ def read_future(task: Forecaster, table: SeriesTable, future: Any, *, steps: int
         DataError: Something is missing, or is of no step that is forecast.
     """
     frame = read_file(future) if isinstance(future, (str, Path)) else future
-    frame = None if frame is None else with_index(frame)
+    frame = None if frame is None else with_index(as_frame(frame), time=task.spec.time)
     needed = bool(task.net.input_spec.future)
     report = Report()
     made = with_future(table, frame, spec=task.spec, steps=steps, needed=needed, report=report)
@@ -132,10 +135,10 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
             )
         task.check_data(series)
         samples = series.windows(series.known, series.table.lengths, stride=_step(step, horizon))
-        return _score(task, samples)
+        return _score(task, samples, series.form)
     if step is not None:
         raise InvalidValueError("step= is of the test part of SeriesData, and others were given.")
-    table, _ = read_table(task, data)
+    table, form = read_table(task, data)
     known = table.lengths - horizon
     long = np.flatnonzero(known >= 1)
     if not len(long):
@@ -145,7 +148,7 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
         )
     scale = task.memory.scale_of(table.ids, Scale.learn(table, np.maximum(known, 1)))
     samples = SeriesSamples(table, scale, Origins(long, known[long]), horizon=horizon)
-    return _score(task, samples)
+    return _score(task, samples, form)
 
 
 def backtest(
@@ -198,7 +201,7 @@ def backtest(
             f"{int((missing[long] > 0).sum()):,} series are too short for {windows} windows and "
             "are scored on fewer."
         )
-    return _score(fresh, samples, warns=warns)
+    return _score(fresh, samples, series.form, warns=warns)
 
 
 def _windows_after(
@@ -219,7 +222,9 @@ def _step(step: int | None, horizon: int) -> int:
     return step
 
 
-def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> ForecastEvaluation:
+def _score(
+    task: Forecaster, samples: SeriesSamples, form: FrameForm, *, warns: bool = True
+) -> ForecastEvaluation:
     """Forecast windows, and score the model beside the seasonal naive method."""
     season, horizon, table = task.spec.season, task.spec.horizon_steps, samples.table
     mean, model = forecast(task.net, samples, horizon=horizon)
@@ -256,6 +261,7 @@ def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> F
             table=table,
             numbers=samples.origins.series,
             back=table.lengths[samples.origins.series] - samples.history,
+            form=form,
         ),
         actual=actual(samples),
     )

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..backbones import Backbone
 from ..data.series import SeriesData
+from ..data.series_frames import FrameForm
 from ..data.series_samples import Scale
 from ..errors import InvalidValueError, check_count
 from ..specs import DataSpec, SeriesDataSpec
@@ -100,7 +101,7 @@ class Forecaster(FittedTask):
         self.check_fitted()
         probabilities = probabilities_of(level)
         self.look(inputs)
-        table, kind = read_table(self, inputs)
+        table, form = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         check_count("horizon", steps)
         table = read_future(self, table, future, steps=steps)
@@ -128,7 +129,7 @@ class Forecaster(FittedTask):
             table=table,
             numbers=np.arange(len(table)),
             back=np.zeros(len(table), dtype=np.int64),
-            frame_kind=kind,
+            form=form,
         )
 
     def look(self, inputs: Any = None) -> None:  # Any: see `predict`
@@ -331,6 +332,8 @@ class Forecaster(FittedTask):
         for name, values in settings["calibrations"].items():
             self.head[name] = ErrorQuantiles.from_settings(values)
         self.memory = Memory.from_settings(settings["memory"])
+        if self.data is None and "form" in settings:  # absent from the first saved tasks
+            self._form = FrameForm.from_settings(settings["form"], self.memory.ids)
         self.needs_fit = not settings.get("fitted", True)  # absent from the first saved tasks
         if not self.needs_fit:
             self.net.note_head(is_fresh=False)
@@ -343,6 +346,7 @@ class Forecaster(FittedTask):
             "quality": self.quality,
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
+            "form": self._form.settings(),
             "zero_shot": self.zero_shot,
             "came_pretrained": self.came_pretrained,
             "fitted": not self.needs_fit,
