@@ -149,9 +149,8 @@ def test_a_series_without_a_name_or_dates_is_one_too():
     task = fitted(days().rename(None))
     assert task.predict(days().rename(None)).series == ("value",)
     counted = fitted(pd.Series(np.arange(40.0)))
-    assert counted.predict(pd.Series(np.arange(30.0))).mean[0] == pytest.approx(
-        [30.0, 31.0], abs=1e-4
-    )
+    answer = counted.predict(pd.Series(np.arange(30.0)))
+    assert answer.mean[0] == pytest.approx([30.0, 31.0], abs=1e-4)
 
 
 def test_an_index_without_a_name_holds_the_times_that_were_learnt_from():
