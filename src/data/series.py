@@ -113,6 +113,11 @@ class SeriesData(Data):
                 )
         self.table, self.form, self._val = table, form or FrameForm(), val
         self.known = np.maximum(table.lengths - test, 0)
+        if not self.known.any():
+            raise DataError(
+                f"test={test} holds back all there is: the longest series has "
+                f"{table.lengths.max():,} steps. Hold back fewer, or bring more history."
+            )
         held = _val_steps(self.known, horizon) if val is None else np.full(len(table), val)
         self.learnt = np.maximum(self.known - held, 0)
         self.scale = Scale.learn(table, self.learnt)

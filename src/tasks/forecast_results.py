@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -120,10 +120,16 @@ class Forecasts:
 
         Raises:
             UnknownNameError: There is no such series.
+            InvalidValueError: They are no names.
         """
         from ..plots import plot_forecasts
 
         names = [series] if isinstance(series, str) else series
+        if names is not None and not isinstance(names, Sequence):
+            raise InvalidValueError(
+                f"series={series!r}: expected the name of a series, or several, such as "
+                f"{self.series[0]!r}."
+            )
         for name in names or ():
             if name not in self.series:
                 raise unknown_name("series", name, self.series)
@@ -170,6 +176,22 @@ class ForecastEvaluation:
     naive: Mapping[str, float]
     forecasts: Forecasts
     actual: Array
+
+    def by_series(self) -> Self:
+        """Answer with the same windows in the order of series, those of each by their cutoffs."""
+        made = self.forecasts
+        order = np.lexsort((-made.back, made.numbers))
+        forecasts = replace(
+            made,
+            series=tuple(made.series[row] for row in order),
+            mean=made.mean[order],
+            quantiles=made.quantiles[order],
+            naive=made.naive[order],
+            model=tuple(made.model[row] for row in order),
+            numbers=made.numbers[order],
+            back=made.back[order],
+        )
+        return replace(self, forecasts=forecasts, actual=self.actual[order])
 
     @property
     def skill(self) -> dict[str, float]:

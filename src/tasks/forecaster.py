@@ -180,6 +180,7 @@ class Forecaster(FittedTask):
         *,
         windows: int = 5,
         step: int | None = None,
+        refit: bool | int = False,
     ) -> ForecastEvaluation:
         """Fit to what was known at a time in the past, and score the forecasts from then on.
 
@@ -191,11 +192,14 @@ class Forecaster(FittedTask):
                 is not used.
             windows: How many forecasts of each series; fewer where it is too short.
             step: Steps from one to the next; None for the horizon.
+            refit: Whether another fresh copy learns before each window; a number for one before
+                every so many windows. A season that was found stays that of the first cutoff.
 
         Raises:
             NoDataError: There are no series that are long enough.
+            InvalidValueError: A count is none.
         """
-        return backtest(self, data, windows=windows, step=step)
+        return backtest(self, data, windows=windows, step=step, refit=refit)
 
     def leaderboard(
         self,

@@ -382,6 +382,16 @@ def test_arrays_that_hold_no_numbers_are_refused(arrays):
         SeriesData.from_arrays(arrays, horizon=2)
 
 
+def test_a_test_part_that_holds_back_everything_is_refused():
+    with pytest.raises(DataError, match=r"test=60 holds back all there is.*has 60 steps"):
+        SeriesData.from_arrays(np.arange(60.0), horizon=3, test=60)
+
+
+def test_complex_numbers_are_none():
+    with pytest.raises(DataError, match="60 rows of the column 'x' hold no number"):
+        SeriesData.from_data_frame(pd.DataFrame({"x": np.arange(60) + 1j}), horizon=3, target="x")
+
+
 def test_an_integer_is_a_step_of_integers():
     frame = pd.DataFrame({"step": 5 * np.arange(40), "sales": np.arange(40.0)})
     assert read(frame, frequency=5).table.frequency == Frequency("index", 5)
