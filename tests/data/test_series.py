@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mealkit.data import Frequency, SeriesData
 from mealkit.errors import DataError, InvalidValueError, NoDataError
@@ -316,6 +317,21 @@ def test_a_batch_is_one_gather(count_calls):
     data.prepare(SeriesSpec(context_steps=336, horizon_steps=96))
     few, many = rng.integers(0, len(data.train), 16).tolist(), list(range(1024))
     assert count_calls(data.train.__getitems__, few) == count_calls(data.train.__getitems__, many)
+
+
+def test_windows_hold_no_copies_of_what_they_see():
+    """What is kept grows with the series and their windows, and not with what a window sees."""
+    held = []
+    for context in (24, 336):
+        data = SeriesData.from_arrays(np.random.default_rng(0).normal(size=(5000, 4)), horizon=96)
+        data.prepare(SeriesSpec(context_steps=context, horizon_steps=96))
+        parts = [value for value in vars(data.train).values() if isinstance(value, torch.Tensor)]
+        held.append(sum({p.data_ptr(): p.untyped_storage().nbytes() for p in parts}.values()))
+        assert held[-1] <= 4 * data.table.values.nbytes  # places, steps and series of each window
+        batch = data.train.__getitems__(range(1024))
+        large = [batch[name].untyped_storage().nbytes() for name in ("past", "target", "observed")]
+        assert max(large) <= 4 * 1024 * (context + 96)  # past and target are one gather
+    assert held[1] <= 1.1 * held[0]
 
 
 def test_steps_that_cannot_be_held_back_are_refused():

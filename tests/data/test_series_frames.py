@@ -86,6 +86,17 @@ def test_times_that_the_type_cannot_hold_are_answered_in_a_wider_one():
     assert answer["time"].tolist() == [last + 1, last + 2]
 
 
+def test_times_go_on_after_the_last_nanosecond():
+    for start in ("2262-03-10", "2300-01-01"):
+        stamps = np.datetime64(start) + np.arange(NUM_DAYS)
+        frame = pd.DataFrame({"date": stamps.astype("datetime64[s]"), "sales": range(NUM_DAYS)})
+        task = fitted(frame, time="date")
+        assert str(task.predict().times[0][1])[:10] == str(stamps[-1] + 2)
+        answer = task.predict().to_frame()["time"]
+        assert answer.dtype == frame["date"].dtype
+        assert str(answer.iloc[1])[:10] == str(stamps[-1] + 2)
+
+
 def test_dates_that_were_texts_or_integers_come_back_as_timestamps():
     for form, kind in (("%Y-%m-%d", str), ("%Y%m%d", int)):
         frame = table().assign(date=lambda f, form=form: f["date"].dt.strftime(form))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from mealkit import Forecaster
+from mealkit.backbones.series_ridge import Ridge
 from mealkit.errors import InvalidValueError
 
 HORIZON = 4
@@ -107,3 +109,34 @@ def test_a_task_of_its_own_stays_as_it_is():
     before = task.predict().quantiles
     task.backtest(windows=2, refit=True)
     assert np.array_equal(before, task.predict().quantiles)
+
+
+def test_all_windows_between_two_fits_are_forecast_in_the_same_passes(monkeypatch):
+    calls, forecast = [], Ridge.forecast
+
+    def counted(net, *batch, horizon):
+        calls.append(len(batch[0]))
+        return forecast(net, *batch, horizon=horizon)
+
+    monkeypatch.setattr(Ridge, "forecast", counted)
+    counts = []
+    for windows in (2, 12):
+        calls.clear()
+        ridge(waves()).backtest(windows=windows)
+        counts.append(len(calls))
+        assert 2 * windows in calls  # all of both series at once
+    assert counts[0] == counts[1]
+
+
+def test_the_seed_alone_decides_what_a_net_learns(monkeypatch):
+    monkeypatch.setattr("mealkit.data.series.EPOCH_STEPS", 3)
+    answers = []
+    for seed in (0, 0, 1):
+        task = Forecaster.from_arrays(
+            waves(), horizon=HORIZON, backbone="resmlp", context=12, seed=seed
+        )
+        torch.rand(7)  # what was drawn before does not matter
+        task.finetune(epochs=1)
+        answers.append(task.predict().quantiles)
+    assert np.array_equal(answers[0], answers[1])
+    assert not np.array_equal(answers[0], answers[2])
