@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas
 
 from ..errors import DataError, InvalidValueError, check_count
 from ..specs import SeriesDataSpec
@@ -22,12 +21,12 @@ from .series_build import Duplicates, build_table
 from .series_columns import Roles, Rows, Target, read_rows, rows_of_arrays
 from .series_covariates import Columns, Wanted
 from .series_entries import rows_of_dataset
+from .series_frames import FrameForm, as_frame, with_index
 from .series_samples import Origins, Scale, SeriesSamples
 from .series_table import SeriesTable, names_of
 from .series_time import Array
 
 if TYPE_CHECKING:
-    from .frames import FrameKind
     from .module import Loader
     from .stream_loader import StreamLoader
 
@@ -72,7 +71,7 @@ class SeriesData(Data):
         test: Steps that are held back.
         report: What was found wrong.
         seed: Decides the order of windows.
-        frame_kind: The kind of data frame that came in and goes out.
+        form: What the data frame that came in looks like; answers look alike.
 
     Example:
         >>> data = SeriesData.from_arrays([[3.0, 1.0, 2.0] * 20], horizon=3, season=3)
@@ -100,7 +99,7 @@ class SeriesData(Data):
         test: int = 0,
         report: Report | None = None,
         seed: int = 0,
-        frame_kind: FrameKind = "pandas",
+        form: FrameForm | None = None,
     ) -> None:
         check_count("seed", seed, least=0)
         spec.check_horizon()
@@ -112,8 +111,13 @@ class SeriesData(Data):
                 raise InvalidValueError(
                     f"{name}={steps}: expected 0 or at least the {horizon} steps of the horizon."
                 )
-        self.table, self.frame_kind, self._val = table, frame_kind, val
+        self.table, self.form, self._val = table, form or FrameForm(), val
         self.known = np.maximum(table.lengths - test, 0)
+        if not self.known.any():
+            raise DataError(
+                f"test={test} holds back all there is: the longest series has "
+                f"{table.lengths.max():,} steps. Hold back fewer, or bring more history."
+            )
         held = _val_steps(self.known, horizon) if val is None else np.full(len(table), val)
         self.learnt = np.maximum(self.known - held, 0)
         self.scale = Scale.learn(table, self.learnt)
@@ -172,7 +176,7 @@ class SeriesData(Data):
             val=self._val,
             report=self.report,
             seed=self.seed,
-            frame_kind=self.frame_kind,
+            form=self.form,
         )
         made.batch_size, made.finds_season = self.batch_size, self.finds_season
         return made
@@ -184,7 +188,7 @@ class SeriesData(Data):
             spec=self.spec,
             val=0,
             seed=self.seed,
-            frame_kind=self.frame_kind,
+            form=self.form,
         )
         made.batch_size = self.batch_size
         return made
@@ -337,7 +341,7 @@ class SeriesData(Data):
     @classmethod
     def from_data_frame(
         cls,
-        frame: Any,  # Any: a DataFrame of pandas or polars
+        frame: Any,  # Any: a DataFrame, LazyFrame or Series of pandas or polars
         *,
         horizon: int,
         time: str | None = None,
@@ -355,11 +359,13 @@ class SeriesData(Data):
     ) -> Self:
         """Read series from a pandas or polars DataFrame; an index of times is a column.
 
-        The arguments are those of `from_csv`.
+        A series of either library is a frame of one column, a LazyFrame is collected. The other
+        arguments are those of `from_csv`.
         """
         report = Report()
+        given = with_index(as_frame(frame))
         roles, rows = read_rows(
-            with_index(frame),
+            given,
             time=time,
             target=target,
             series=series,
@@ -381,7 +387,7 @@ class SeriesData(Data):
             test=test,
             report=report,
             seed=seed,
-            frame_kind=frames.frame_kind(frame) or "pandas",
+            form=FrameForm.of(given, roles),
         )
         data.finds_season = season is None
         tell(table, data.spec, data.report, given_season=season)
@@ -486,26 +492,6 @@ class SeriesData(Data):
         data.finds_season = season is None
         tell(table, data.spec, data.report, given_season=season)
         return data
-
-
-def with_index(frame: Any) -> Any:  # Any: a DataFrame of pandas or polars
-    """Turn an index that says something into columns: times, names of series, several levels.
-
-    They are called by their names; times without one are ``time``.
-    """
-    if not isinstance(frame, pandas.DataFrame):
-        return frame
-    index = frame.index
-    dated = isinstance(index, (pandas.DatetimeIndex, pandas.PeriodIndex))
-    if dated and index.name is None:
-        index = index.rename("time")
-    numbered = index.nlevels == 1 and pandas.api.types.is_integer_dtype(index.dtype)
-    if numbered and index.name is None:  # rows that were counted, sorted or left out
-        return frame
-    known = set(map(str, frame.columns))
-    if known.intersection(map(str, index.names)):
-        return frame
-    return frame.set_axis(index).reset_index()
 
 
 def spec_of(table: SeriesTable, horizon: int, roles: Roles) -> SeriesDataSpec:

@@ -54,7 +54,9 @@ def to_numbers(cells: Sequence[Any], *, name: str) -> Array:  # Any: raw cells
     Raises:
         DataError: A cell holds something that is no number; the row is named.
     """
-    values = pandas.Series(list(cells), dtype=object)
+    values = pandas.Series(
+        [str(cell) if isinstance(cell, complex) else cell for cell in cells], dtype=object
+    )
     numbers = pandas.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     doubtful = np.flatnonzero(np.isnan(numbers)).tolist()
     wrong = [row for row in doubtful if not is_blank(cells[row])]

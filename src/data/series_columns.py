@@ -15,7 +15,7 @@ from .report import Report
 from .series_cells import Cells, kind_of, to_numbers
 from .series_covariates import Named, Wanted, encode, several_names
 from .series_stamps import to_times
-from .series_time import Array
+from .series_time import Array, is_dated_index
 
 Target = str | Sequence[str]
 """The column to forecast, or several of them, each of which is a series of its own."""
@@ -269,6 +269,7 @@ def rows_of_arrays(arrays: Any, *, ids: Sequence[str] | None) -> Rows:  # Any: s
         DataError: They are no numbers, or have other names than series.
         NoDataError: There are none.
     """
+    _refuse_dates(arrays)
     if isinstance(arrays, dict):
         names, parts = list(map(str, arrays)), [_floats(array) for array in arrays.values()]
     elif isinstance(arrays, (list, tuple)) and len(arrays) and np.ndim(arrays[0]) == 1:
@@ -294,6 +295,22 @@ def rows_of_arrays(arrays: Any, *, ids: Sequence[str] | None) -> Rows:  # Any: s
         np.concatenate(parts),
         np.concatenate([np.arange(length) for length in lengths]),
     )
+
+
+def _refuse_dates(arrays: Any) -> None:  # Any: see `rows_of_arrays`
+    """Refuse series and frames of pandas whose index holds dates, which would be lost.
+
+    Raises:
+        DataError: One of them does.
+    """
+    several = arrays.values() if isinstance(arrays, dict) else (arrays,)
+    several = arrays if isinstance(arrays, (list, tuple)) else several
+    if any(is_dated_index(getattr(array, "index", None)) for array in several):
+        raise DataError(
+            "The index holds dates, and arrays have none: they would be lost. Use from_data_frame, "
+            "which keeps them (several series: pandas.concat(series, axis=1)), or pass "
+            "series.to_numpy()."
+        )
 
 
 def _floats(values: Any) -> Array:  # Any: what numpy makes an array of

@@ -161,6 +161,11 @@ class Frequency:
         return answer
 
 
+def is_dated_index(index: object) -> bool:
+    """Whether an index of pandas holds times."""
+    return isinstance(index, (pandas.DatetimeIndex, pandas.PeriodIndex))
+
+
 def _day_and_length(days: Array) -> tuple[Array, Array]:
     """Answer with the day of the month (from 1), and how many days that month has."""
     months = days.astype("datetime64[M]")
@@ -223,7 +228,10 @@ def with_zone(stamps: Array, zone: str | None, frequency: Frequency) -> list[Any
     """Answer with what a frame shows: pandas timestamps with their zone, or integers."""
     if frequency.unit == "index":
         return list(map(int, stamps))
-    index = pandas.DatetimeIndex(stamps.astype("datetime64[ns]"))
+    fine = stamps.astype("datetime64[ns]")
+    # Nanoseconds end in 2262, and would go on in 1677.
+    whole = bool((fine.astype(stamps.dtype) == stamps).all())
+    index = pandas.DatetimeIndex(fine if whole else stamps)
     if zone is not None and keeps_wall_time(frequency):
         index = index.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
     elif zone is not None:

@@ -16,10 +16,11 @@ from . import frames, text_sources
 from .drawn_windows import drawn_loader
 from .module import Data
 from .report import Report
-from .series import DRAWN_BATCH_SIZE, EPOCH_STEPS, SeriesData, spec_of, tell, with_index
+from .series import DRAWN_BATCH_SIZE, EPOCH_STEPS, SeriesData, spec_of, tell
 from .series_build import Duplicates, build_table
 from .series_columns import Roles, Target, read_rows, rows_of_arrays
 from .series_covariates import Wanted
+from .series_frames import as_frame, with_index
 from .series_samples import Origins, Scale, SeriesSamples
 from .series_table import SeriesTable, names_of
 
@@ -276,7 +277,7 @@ class UnlabelledSeries(Data):
     @classmethod
     def from_data_frame(
         cls,
-        frame: Any,  # Any: a DataFrame of pandas or polars
+        frame: Any,  # Any: a DataFrame, LazyFrame or Series of pandas or polars
         *,
         time: str | None = None,
         target: Target | None = None,
@@ -290,7 +291,7 @@ class UnlabelledSeries(Data):
         """Read series from a pandas or polars DataFrame; see `from_csv`."""
         report = Report()
         roles, rows = read_rows(
-            with_index(frame),
+            with_index(as_frame(frame)),
             time=time,
             target=target,
             series=series,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.frames import FrameKind, frame_kind, is_frame
+from ..data.frames import is_frame
 from ..data.report import Report
-from ..data.series import SeriesData, with_index
+from ..data.series import SeriesData
 from ..data.series_build import build_table
 from ..data.series_columns import Rows, read_rows, rows_of_arrays
 from ..data.series_covariates import Wanted
 from ..data.series_entries import is_dataset, rows_of_dataset
+from ..data.series_frames import FrameForm, as_frame, is_series, with_index
 from ..data.series_future import with_future
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, infer_season
@@ -35,8 +37,11 @@ _log = logging.getLogger("mealkit")
 _CHUNK = 1024
 """Windows that are scored at a time."""
 
+_ROUNDING = 1e-6
+"""Share of an error that tells nothing: windows are scaled and scaled back in single precision."""
 
-def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
+
+def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameForm]:
     """Read series as the task's own were read; None for those that it keeps.
 
     Any: a path, a data frame, arrays, or `SeriesData`.
@@ -53,20 +58,20 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameKind]:
                 "Say what to go on from: task.predict(data)."
             )
         frequency, named = Frequency.parse(spec.frequency), spec.covariates
-        return task.memory.table(frequency, spec.season, named=named), task._frame_kind
+        return task.memory.table(frequency, spec.season, named=named), task._form
     if isinstance(inputs, SeriesData):
         task.check_data(inputs)
-        return inputs.table, inputs.frame_kind
+        return inputs.table, inputs.form
     report = Report()
-    rows, kind, _ = read_rows_of(spec, inputs, report)
+    rows, form, _ = read_rows_of(spec, inputs, report)
     dated = None if rows.times is None else spec.frequency
     table = build_table(rows, frequency=dated, season=spec.season, report=report)
     if len(report):
         _log.warning(f"{report}")
-    return table, kind
+    return table, form
 
 
-def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Rows, FrameKind, Any]:
+def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Rows, FrameForm, Any]:
     """Read rows by the columns that were learnt from.
 
     Any: a path, a data frame or arrays; the last of the answers is the frame, or None.
@@ -74,9 +79,11 @@ def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Row
     Raises:
         DataError: The inputs lack a column.
     """
-    kind = frame_kind(inputs) or "pandas"
     if isinstance(inputs, (str, Path)):
         inputs = read_file(inputs)
+    # What was learnt from arrays, or from a row per series, has names that a series lacks.
+    if not is_series(inputs) or spec.series is None or spec.time is not None:
+        inputs = as_frame(inputs, target=spec.target[0] if len(spec.target) == 1 else None)
     if is_dataset(inputs):
         _, rows, _ = rows_of_dataset(
             inputs,
@@ -85,11 +92,11 @@ def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Row
             series=spec.series,
             frequency=spec.frequency,
         )
-        return rows, kind, None
+        return rows, FrameForm(), None
     if not is_frame(inputs):
-        return rows_of_arrays(inputs, ids=None), kind, None
-    frame = with_index(inputs)
-    _, rows = read_rows(
+        return rows_of_arrays(inputs, ids=None), FrameForm(), None
+    frame = with_index(inputs, time=spec.time)
+    roles, rows = read_rows(
         frame,
         time=spec.time,
         target=spec.target or None,
@@ -97,7 +104,7 @@ def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Row
         covariates=Wanted.as_in(spec),
         report=report,
     )
-    return rows, kind, frame
+    return rows, FrameForm.of(frame, roles), frame
 
 
 def read_future(task: Forecaster, table: SeriesTable, future: Any, *, steps: int) -> SeriesTable:
@@ -109,7 +116,7 @@ def read_future(task: Forecaster, table: SeriesTable, future: Any, *, steps: int
         DataError: Something is missing, or is of no step that is forecast.
     """
     frame = read_file(future) if isinstance(future, (str, Path)) else future
-    frame = None if frame is None else with_index(frame)
+    frame = None if frame is None else with_index(as_frame(frame), time=task.spec.time)
     needed = bool(task.net.input_spec.future)
     report = Report()
     made = with_future(table, frame, spec=task.spec, steps=steps, needed=needed, report=report)
@@ -132,10 +139,10 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
             )
         task.check_data(series)
         samples = series.windows(series.known, series.table.lengths, stride=_step(step, horizon))
-        return _score(task, samples)
+        return _score([(task, samples)], series.form)
     if step is not None:
         raise InvalidValueError("step= is of the test part of SeriesData, and others were given.")
-    table, _ = read_table(task, data)
+    table, form = read_table(task, data)
     known = table.lengths - horizon
     long = np.flatnonzero(known >= 1)
     if not len(long):
@@ -145,7 +152,7 @@ def evaluate(task: Forecaster, data: Any, *, step: int | None) -> ForecastEvalua
         )
     scale = task.memory.scale_of(table.ids, Scale.learn(table, np.maximum(known, 1)))
     samples = SeriesSamples(table, scale, Origins(long, known[long]), horizon=horizon)
-    return _score(task, samples)
+    return _score([(task, samples)], form)
 
 
 def backtest(
@@ -154,61 +161,93 @@ def backtest(
     *,
     windows: int,
     step: int | None,
+    refit: bool | int = False,
     warns: bool = True,
 ) -> ForecastEvaluation:
-    """Fit a copy to the past and score it; see `Forecaster.backtest`.
+    """Fit copies to the past and score them; see `Forecaster.backtest`.
 
     Args:
         task: What is asked.
         data: See `Forecaster.backtest`, like all below.
         windows: See there.
         step: See there.
+        refit: See there.
         warns: Whether a model that loses to the seasonal naive method is warned of.
     """
     series = task.data if data is None else data
     if series is None:
         raise NoDataError("This task has no data to go back in. Pass them: task.backtest(data).")
     check_count("windows", windows)
+    every = windows if refit is False else 1 if refit is True else refit
+    check_count("refit", every)
     task.check_data(series)
     horizon = task.spec.horizon_steps
     stride = _step(step, horizon)
-    first = series.known - horizon - (windows - 1) * stride
+    # Of window number w, the first target is step origin + w * stride.
+    origin = series.known - horizon - (windows - 1) * stride
     # A series that is too short for all windows has its last ones.
-    missing = np.maximum(0, -(-(1 - first) // stride))
-    first = first + missing * stride
-    long = (first >= 1) & (first <= series.known - horizon)
+    missing = np.maximum(0, -(-(1 - origin) // stride))
+    long = missing < windows
     if not long.any():
         raise NoDataError(
             f"No series is long enough for a forecast of {horizon} steps in its past; the longest "
             f"has {series.known.max()}."
         )
-    past = series.table.cut(np.where(long, first, 0))
-    if series.finds_season:
-        past = replace(past, season=infer_season(past, past.lengths))
-    spec = replace(series.spec, season=past.season)
-    known = SeriesData(past, spec=spec, seed=series.seed)
-    fresh = task.fresh(known)
-    if task.zero_shot:
-        fresh.look()
-    else:
-        fresh.finetune(**task.fitting)
-    samples = _windows_after(series, known, np.flatnonzero(long), first, stride)
     if missing[long].any():
         _log.warning(
             f"{int((missing[long] > 0).sum()):,} series are too short for {windows} windows and "
             "are scored on fewer."
         )
-    return _score(fresh, samples, warns=warns)
+    season: int | None = None
+    parts = []
+    for number in range(0, windows, every):
+        until = min(number + every, windows) - 1
+        if not (missing <= until).any():
+            continue  # all are too short for windows so early
+        first = origin + np.maximum(number, missing) * stride
+        past = series.table.cut(np.where(missing <= until, first, 0))
+        if season is None:
+            season = infer_season(past, past.lengths) if series.finds_season else past.season
+        known = _known(series, replace(past, season=season))
+        fresh = _learnt(task, known)
+        samples = _windows_after(
+            series, known, np.flatnonzero(missing <= until), first, origin + until * stride, stride
+        )
+        parts.append((fresh, samples))
+    return _score(parts, series.form, warns=warns)
+
+
+def _known(series: SeriesData, past: SeriesTable) -> SeriesData:
+    """Answer with what was known of series at a time."""
+    return SeriesData(past, spec=replace(series.spec, season=past.season), seed=series.seed)
+
+
+def _learnt(task: Forecaster, known: SeriesData) -> Forecaster:
+    """Answer with a copy of a task that has learnt from what was known, and from nothing else."""
+    fresh = task.fresh(known)
+    if task.zero_shot:
+        fresh.look()
+    else:
+        fresh.finetune(**task.fitting)
+    return fresh
 
 
 def _windows_after(
-    series: SeriesData, known: SeriesData, numbers: Array, first: Array, stride: int
+    series: SeriesData, known: SeriesData, numbers: Array, first: Array, last: Array, stride: int
 ) -> SeriesSamples:
-    """Lay the windows out over the whole series, scaled by what precedes all of them."""
+    """Lay windows out over the whole series, scaled by what precedes all of them.
+
+    Args:
+        series: All there is.
+        known: What was learnt from.
+        numbers: Which series have windows.
+        first: Where the first target of each series' first window is, (N,).
+        last: Where that of its last window is, (N,).
+        stride: Steps from one to the next.
+    """
     horizon = series.spec.horizon_steps
     table = series.table.cut(np.where(np.isin(np.arange(len(first)), numbers), series.known, 0))
-    last = table.lengths - horizon
-    origins = Origins.lay_out(first[numbers], last, stride=stride)
+    origins = Origins.lay_out(first[numbers], last[numbers], stride=stride)
     return SeriesSamples(table, known.scale, origins, horizon=horizon)
 
 
@@ -219,8 +258,38 @@ def _step(step: int | None, horizon: int) -> int:
     return step
 
 
-def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> ForecastEvaluation:
-    """Forecast windows, and score the model beside the seasonal naive method."""
+def _score(
+    parts: Sequence[tuple[Forecaster, SeriesSamples]], form: FrameForm, *, warns: bool = True
+) -> ForecastEvaluation:
+    """Forecast windows, and score the model beside the seasonal naive method.
+
+    Args:
+        parts: Tasks, and the windows that each of them forecasts.
+        form: What the answers look like.
+        warns: Whether a model that loses is warned of.
+    """
+    season = parts[0][0].spec.season
+    scores = {"model": Scores(season), "naive": Scores(season)}
+    made = [_forecast_part(task, samples, scores, form) for task, samples in parts]
+    models = list(dict.fromkeys(task.model for task, _ in parts))
+    evaluation = ForecastEvaluation(
+        model=", ".join(models),
+        metrics=scores["model"].compute(),
+        naive=scores["naive"].compute(),
+        forecasts=_joined([forecasts for forecasts, _ in made]),
+        actual=np.concatenate([truth for _, truth in made]),
+    )
+    if len(parts) > 1:
+        evaluation = evaluation.by_series()
+    if warns:
+        _warn_of_loss(evaluation)
+    return evaluation
+
+
+def _forecast_part(
+    task: Forecaster, samples: SeriesSamples, scores: Mapping[str, Scores], form: FrameForm
+) -> tuple[Forecasts, Array]:
+    """Forecast the windows of one task and add up how good that was."""
     season, horizon, table = task.spec.season, task.spec.horizon_steps, samples.table
     mean, model = forecast(task.net, samples, horizon=horizon)
     naive, _ = seasonal_naive(samples, season=season, horizon=horizon)
@@ -228,7 +297,6 @@ def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> F
     probabilities = sorted({*QUANTILES, *ends})
     kept = [probabilities.index(p) for p in ends]
     units = task.units(table)
-    scores = {"model": Scores(season), "naive": Scores(season)}
     quantiles = []
     for start in range(0, len(samples), _CHUNK):  # all quantiles of all windows would be large
         rows = slice(start, start + _CHUNK)
@@ -242,31 +310,42 @@ def _score(task: Forecaster, samples: SeriesSamples, *, warns: bool = True) -> F
             scores[name].add(part, values, named)
             if name == "model":
                 quantiles.append(around[..., kept])
-    evaluation = ForecastEvaluation(
-        model=task.model,
-        metrics=scores["model"].compute(),
-        naive=scores["naive"].compute(),
-        forecasts=Forecasts(
-            series=tuple(samples.ids),
-            mean=mean,
-            probabilities=ends,
-            quantiles=np.concatenate(quantiles),
-            naive=naive,
-            model=tuple(model),
-            table=table,
-            numbers=samples.origins.series,
-            back=table.lengths[samples.origins.series] - samples.history,
-        ),
-        actual=actual(samples),
+    forecasts = Forecasts(
+        series=tuple(samples.ids),
+        mean=mean,
+        probabilities=ends,
+        quantiles=np.concatenate(quantiles),
+        naive=naive,
+        model=tuple(model),
+        table=table,
+        numbers=samples.origins.series,
+        back=table.lengths[samples.origins.series] - samples.history,
+        form=form,
     )
-    if warns:
-        _warn_of_loss(evaluation)
-    return evaluation
+    return forecasts, actual(samples)
+
+
+def _joined(parts: Sequence[Forecasts]) -> Forecasts:
+    """Put forecasts of the same series behind each other; later parts may have more series."""
+    last = parts[-1]
+    if len(parts) == 1:
+        return last
+    places = {id: number for number, id in enumerate(last.table.ids)}
+    return replace(
+        last,
+        series=tuple(name for part in parts for name in part.series),
+        mean=np.concatenate([part.mean for part in parts]),
+        quantiles=np.concatenate([part.quantiles for part in parts]),
+        naive=np.concatenate([part.naive for part in parts]),
+        model=tuple(name for part in parts for name in part.model),
+        numbers=np.array([places[name] for part in parts for name in part.series]),
+        back=np.concatenate([part.back for part in parts]),
+    )
 
 
 def _warn_of_loss(evaluation: ForecastEvaluation) -> None:
     skill = evaluation.skill.get("mase")
-    if skill is not None and skill < 0:
+    if skill is not None and skill < -_ROUNDING:
         _log.warning(
             f"{evaluation.model} loses to seasonal-naive here: MASE "
             f"{evaluation.metrics['mase']:.3f} against {evaluation.naive['mase']:.3f}."

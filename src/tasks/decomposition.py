@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..data.frames import FrameKind, like
+from ..data.series_frames import FrameForm
 from ..data.series_samples import Scale
 from ..errors import InvalidValueError
 from .backtest import read_future, read_table
@@ -31,7 +31,7 @@ class Decomposition:
         parts: By name, (N, H) each; the first holds the level.
         model: What made each forecast.
         table: The series.
-        frame_kind: The kind of data frame that came in and goes out.
+        form: What the data frame that came in looks like; answers look alike.
     """
 
     series: tuple[str, ...]
@@ -39,7 +39,7 @@ class Decomposition:
     parts: Mapping[str, Array]
     model: tuple[str, ...]
     table: SeriesTable
-    frame_kind: FrameKind = "pandas"
+    form: FrameForm = field(default_factory=FrameForm)
 
     def __len__(self) -> int:
         return len(self.series)
@@ -58,7 +58,7 @@ class Decomposition:
         for name, values in self.parts.items():
             columns[name] = values.reshape(-1).tolist()
         columns["model"] = [name for name in self.model for _ in range(steps)]
-        return like(self.frame_kind, columns)
+        return self.form.frame(columns)
 
     def __repr__(self) -> str:
         names = ", ".join(self.parts)
@@ -76,7 +76,7 @@ def decompose(task: Forecaster, inputs: Any, future: Any) -> Decomposition:
             f"{task.model!r} does not say what its forecasts are made of. Those that do: "
             "backbone='ridge', 'nlinear', 'dlinear' and 'nbeats'."
         )
-    table, kind = read_table(task, inputs)
+    table, form = read_table(task, inputs)
     horizon = task.spec.horizon_steps
     table = read_future(task, table, future, steps=horizon)
     scale = task.memory.scale_of(table.ids, Scale.learn(table, table.lengths))
@@ -99,4 +99,4 @@ def decompose(task: Forecaster, inputs: Any, future: Any) -> Decomposition:
     replaced = np.array([name != net.name for name in model])[:, None]
     for place, (name, part) in enumerate(whole.items()):
         whole[name] = np.where(replaced, mean if place == 0 else 0.0, part)
-    return Decomposition(table.ids, mean, whole, tuple(model), table, kind)
+    return Decomposition(table.ids, mean, whole, tuple(model), table, form)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ..backbones import create, rebuild
 from ..backbones.series_base import SeriesBackbone
-from ..data.frames import FrameKind
 from ..data.module import Data
 from ..data.series import SeriesData
+from ..data.series_frames import FrameForm
 from ..data.series_samples import Scale
 from ..data.series_table import SeriesTable
 from ..errors import DataError, InvalidValueError, NoDataError
@@ -106,7 +106,7 @@ class FittedTask(SourcedTask):
         self.zero_shot = net.trained and net.pretrained and not net.head_is_fresh
         self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
         self.context = context
-        self._frame_kind: FrameKind = "pandas"
+        self._form = FrameForm()
 
     @classmethod
     def from_data(
@@ -144,7 +144,7 @@ class FittedTask(SourcedTask):
     def check_data(self, data: Data) -> None:
         """Refuse data of another kind, horizon or season; remember their columns and their grid."""
         super().check_data(data)
-        self._frame_kind = data.frame_kind if isinstance(data, SeriesData) else "pandas"
+        self._form = data.form if isinstance(data, SeriesData) else FrameForm()
 
     def on_fit_end(self) -> None:
         """Choose, calibrate and remember, from the data that were fitted."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
-from ..data.frames import FrameKind, like
+from ..data.series_frames import FrameForm
 from ..errors import InvalidValueError, unknown_name
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Forecasts:
         table: The series that were forecast.
         numbers: Which of the table's series each forecast is of, (N,).
         back: How many steps each forecast starts before its series' end, (N,).
-        frame_kind: The kind of data frame that came in and goes out.
+        form: What the data frame that came in looks like; answers look alike.
     """
 
     series: tuple[str, ...]
@@ -48,7 +48,7 @@ class Forecasts:
     table: SeriesTable
     numbers: Array
     back: Array
-    frame_kind: FrameKind = "pandas"
+    form: FrameForm = field(default_factory=FrameForm)
 
     def __len__(self) -> int:
         return len(self.series)
@@ -97,7 +97,7 @@ class Forecasts:
         The columns are series, time, mean, one per quantile (named by its probability),
         seasonal_naive and model.
         """
-        return like(self.frame_kind, self._columns())
+        return self.form.frame(self._columns())
 
     def _columns(self) -> dict[str, list[Any]]:
         steps = self.mean.shape[1]
@@ -120,10 +120,16 @@ class Forecasts:
 
         Raises:
             UnknownNameError: There is no such series.
+            InvalidValueError: They are no names.
         """
         from ..plots import plot_forecasts
 
         names = [series] if isinstance(series, str) else series
+        if names is not None and not isinstance(names, Sequence):
+            raise InvalidValueError(
+                f"series={series!r}: expected the name of a series, or several, such as "
+                f"{self.series[0]!r}."
+            )
         for name in names or ():
             if name not in self.series:
                 raise unknown_name("series", name, self.series)
@@ -171,6 +177,22 @@ class ForecastEvaluation:
     forecasts: Forecasts
     actual: Array
 
+    def by_series(self) -> Self:
+        """Answer with the same windows in the order of series, those of each by their cutoffs."""
+        made = self.forecasts
+        order = np.lexsort((-made.back, made.numbers))
+        forecasts = replace(
+            made,
+            series=tuple(made.series[row] for row in order),
+            mean=made.mean[order],
+            quantiles=made.quantiles[order],
+            naive=made.naive[order],
+            model=tuple(made.model[row] for row in order),
+            numbers=made.numbers[order],
+            back=made.back[order],
+        )
+        return replace(self, forecasts=forecasts, actual=self.actual[order])
+
     @property
     def skill(self) -> dict[str, float]:
         """By which share each error is below the naive one's; below 0 where it is above."""
@@ -187,26 +209,38 @@ class ForecastEvaluation:
         pairs = zip(made.numbers.tolist(), made.back.tolist(), strict=True)
         return [made.table.times_after(n, back=back + 1, count=1)[0] for n, back in pairs]
 
-    def to_frame(self) -> pd.DataFrame:
-        """Answer with one row per metric: the model's, the naive one's, the skill."""
+    def to_frame(self) -> Any:  # Any: the kind of frame that came in, pandas or polars
+        """Answer with one row per metric: the model's, the naive one's, the skill.
+
+        In pandas, the metrics are the index; in polars, the column ``metric``.
+        """
+        table = self._table()
+        if self.forecasts.form.kind == "pandas":
+            return table
+        return self.forecasts.form.frame(table.reset_index().to_dict("list"))
+
+    def _table(self) -> pd.DataFrame:
         columns = {self.model: dict(self.metrics), "seasonal_naive": dict(self.naive)}
         frame = pd.DataFrame(columns, index=pd.Index(list(self.metrics), name="metric"))
         return frame.assign(skill=pd.Series(self.skill, dtype=float))
 
-    def to_windows(self) -> pd.DataFrame:
+    def to_windows(self) -> Any:  # Any: the kind of frame that came in, pandas or polars
         """Answer with every forecast beside what happened: a row per window and step."""
-        frame = pd.DataFrame(self.forecasts._columns())
-        steps = self.actual.shape[1]
-        frame.insert(1, "cutoff", [cutoff for cutoff in self.cutoffs for _ in range(steps)])
-        frame.insert(3, "actual", self.actual.reshape(-1))
-        return frame
+        forecasts, steps = self.forecasts._columns(), self.actual.shape[1]
+        columns: dict[str, list[Any]] = {
+            "series": forecasts.pop("series"),
+            "cutoff": [cutoff for cutoff in self.cutoffs for _ in range(steps)],
+            "time": forecasts.pop("time"),
+            "actual": self.actual.reshape(-1).tolist(),
+        }
+        return self.forecasts.form.frame({**columns, **forecasts})
 
     def __repr__(self) -> str:
         head = f"Evaluation of {self.model} on {len(self.forecasts):,} windows"
-        return f"{head}\n{self.to_frame().round(4).to_string()}"
+        return f"{head}\n{self._table().round(4).to_string()}"
 
     def _repr_html_(self) -> str:
-        return str(self.to_frame().round(4).to_html())
+        return str(self._table().round(4).to_html())
 
 
 def probabilities_of(levels: Sequence[float]) -> tuple[float, ...]:

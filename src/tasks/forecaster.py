@@ -12,6 +12,7 @@ from torch import nn
 
 from ..backbones import Backbone
 from ..data.series import SeriesData
+from ..data.series_frames import FrameForm
 from ..data.series_samples import Scale
 from ..errors import InvalidValueError, check_count
 from ..specs import DataSpec, SeriesDataSpec
@@ -100,7 +101,7 @@ class Forecaster(FittedTask):
         self.check_fitted()
         probabilities = probabilities_of(level)
         self.look(inputs)
-        table, kind = read_table(self, inputs)
+        table, form = read_table(self, inputs)
         steps = self.spec.horizon_steps if horizon is None else horizon
         check_count("horizon", steps)
         table = read_future(self, table, future, steps=steps)
@@ -128,7 +129,7 @@ class Forecaster(FittedTask):
             table=table,
             numbers=np.arange(len(table)),
             back=np.zeros(len(table), dtype=np.int64),
-            frame_kind=kind,
+            form=form,
         )
 
     def look(self, inputs: Any = None) -> None:  # Any: see `predict`
@@ -179,6 +180,7 @@ class Forecaster(FittedTask):
         *,
         windows: int = 5,
         step: int | None = None,
+        refit: bool | int = False,
     ) -> ForecastEvaluation:
         """Fit to what was known at a time in the past, and score the forecasts from then on.
 
@@ -190,11 +192,14 @@ class Forecaster(FittedTask):
                 is not used.
             windows: How many forecasts of each series; fewer where it is too short.
             step: Steps from one to the next; None for the horizon.
+            refit: Whether another fresh copy learns before each window; a number for one before
+                every so many windows. A season that was found stays that of the first cutoff.
 
         Raises:
             NoDataError: There are no series that are long enough.
+            InvalidValueError: A count is none.
         """
-        return backtest(self, data, windows=windows, step=step)
+        return backtest(self, data, windows=windows, step=step, refit=refit)
 
     def leaderboard(
         self,
@@ -331,6 +336,8 @@ class Forecaster(FittedTask):
         for name, values in settings["calibrations"].items():
             self.head[name] = ErrorQuantiles.from_settings(values)
         self.memory = Memory.from_settings(settings["memory"])
+        if self.data is None and "form" in settings:  # absent from the first saved tasks
+            self._form = FrameForm.from_settings(settings["form"], self.memory.ids)
         self.needs_fit = not settings.get("fitted", True)  # absent from the first saved tasks
         if not self.needs_fit:
             self.net.note_head(is_fresh=False)
@@ -343,6 +350,7 @@ class Forecaster(FittedTask):
             "quality": self.quality,
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
             "memory": self.memory.settings(),
+            "form": self._form.settings(),
             "zero_shot": self.zero_shot,
             "came_pretrained": self.came_pretrained,
             "fitted": not self.needs_fit,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..backbones import find
-from ..data.frames import FrameKind, like
+from ..data.series_frames import FrameForm
 from ..errors import DataError, InvalidValueError, NoDataError, unknown_name
 from .backtest import backtest
 from .forecast_results import ForecastEvaluation
@@ -36,12 +36,12 @@ class Leaderboard:
     Args:
         evaluations: By the name of the model, sorted by MASE (by WQL where MASE is not defined).
         seconds: What fitting and forecasting took, by name.
-        frame_kind: The kind of data frame that came in and goes out.
+        form: What the data frame that came in looks like; answers look alike.
     """
 
     evaluations: Mapping[str, ForecastEvaluation]
     seconds: Mapping[str, float]
-    frame_kind: FrameKind = "pandas"
+    form: FrameForm = field(default_factory=FrameForm)
 
     @property
     def best(self) -> str:
@@ -54,7 +54,7 @@ class Leaderboard:
         The columns are model, the metrics, skill (by which share its MASE is below that of the
         seasonal naive method) and seconds.
         """
-        return like(self.frame_kind, self._columns())
+        return self.form.frame(self._columns())
 
     def _columns(self) -> dict[str, list[Any]]:
         every = self.evaluations.values()
@@ -106,7 +106,7 @@ def compare(
         label = f"{evaluation.model} ({_CHOSEN})" if name == _CHOSEN else name
         found[label], seconds[label] = evaluation, time.perf_counter() - begun
     ordered = sorted(found, key=lambda name: _rank(found[name]))
-    return Leaderboard({name: found[name] for name in ordered}, seconds, series.frame_kind)
+    return Leaderboard({name: found[name] for name in ordered}, seconds, series.form)
 
 
 def _checked(models: Sequence[str]) -> Sequence[str]:

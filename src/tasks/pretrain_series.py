@@ -91,12 +91,12 @@ class Series(PretrainKind):
         if not isinstance(spec, SeriesDataSpec):
             raise InvalidValueError(f"Expected what series tell, got {spec}.")
         report = Report()
-        rows, kind, _ = read_rows_of(spec, inputs, report)
+        rows, form, _ = read_rows_of(spec, inputs, report)
         dated = None if rows.times is None else spec.frequency
         table = build_table(rows, frequency=dated, season=spec.season, report=report)
         if len(report):
             _log.warning(f"{report}")
-        return Inputs(KnownWindows.last(table), single=False, frame_kind=kind)
+        return Inputs(KnownWindows.last(table), single=False, frame_kind=form.kind)
 
     def labelled(self, source: str | Path | Data) -> Data:
         """Refuse: series have no labels.

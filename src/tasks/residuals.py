@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..data.frames import FrameKind, like
+from ..data.series_frames import FrameForm
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, names_of
 from ..errors import InvalidValueError, NoDataError, check_count, unknown_name
@@ -39,7 +39,7 @@ class Residuals:
         values: What happened, (R,); NaN where nothing was observed.
         expected: What was forecast, (R,).
         model: What made the forecasts.
-        frame_kind: The kind of data frame that came in and goes out.
+        form: What the data frame that came in looks like; answers look alike.
     """
 
     series: tuple[str, ...]
@@ -47,7 +47,7 @@ class Residuals:
     values: Array
     expected: Array
     model: tuple[str, ...]
-    frame_kind: FrameKind
+    form: FrameForm
 
     def __len__(self) -> int:
         return len(self.series)
@@ -60,7 +60,7 @@ class Residuals:
 
     def to_frame(self) -> Any:  # Any: the kind of frame that came in, pandas or polars
         """Answer with a row per value."""
-        return like(self.frame_kind, self._columns())
+        return self.form.frame(self._columns())
 
     def _columns(self) -> dict[str, list[Any]]:
         return {
@@ -83,12 +83,12 @@ class Anomalies(Residuals):
     """Values of series, and which of them lie outside of the interval that was forecast for them.
 
     Args:
-        series: See `Residuals`, like all up to ``frame_kind``.
+        series: See `Residuals`, like all up to ``form``.
         times: See `Residuals`.
         values: See `Residuals`.
         expected: See `Residuals`.
         model: See `Residuals`.
-        frame_kind: See `Residuals`.
+        form: See `Residuals`.
         level: Of the interval, in percent: of usual values, 100 - level % lie outside.
         low: Its lower end, (R,).
         high: Its upper end, (R,).
@@ -141,14 +141,14 @@ class _Seen:
         mean: (W, step).
         model: What made each.
         inside: Which steps of the windows the series have, (W, step).
-        kind: Of the data frame that came in.
+        form: Of the data frame that came in.
     """
 
     samples: SeriesSamples
     mean: Array
     model: list[str]
     inside: Array
-    kind: FrameKind
+    form: FrameForm
 
     def flat(self) -> dict[str, Any]:  # Any: the fields of `Residuals`
         """Answer with a value per step, in the order of series and time."""
@@ -167,7 +167,7 @@ class _Seen:
             "values": np.where(table.observed[places], table.values[places], np.nan),
             "expected": self.mean[self.inside],
             "model": tuple(np.repeat(np.array(self.model, dtype=object), counts).tolist()),
-            "frame_kind": self.kind,
+            "form": self.form,
         }
 
 
@@ -213,7 +213,7 @@ def _look_back(task: Forecaster, data: Any, step: int, last: int | None) -> _See
         )
     if last is not None:
         check_count("last", last)
-    table, kind = _table(task, data)
+    table, form = _table(task, data)
     first = np.full(len(table), net.needs_steps)
     if last is not None:
         first = np.maximum(first, table.lengths - last)
@@ -234,10 +234,10 @@ def _look_back(task: Forecaster, data: Any, step: int, last: int | None) -> _See
     samples = SeriesSamples(table, scale, origins, horizon=horizon)
     mean, model = forecast(net, samples, horizon=step)
     left = table.lengths[origins.series] - origins.steps
-    return _Seen(samples, mean, model, np.arange(step) < left[:, None], kind)
+    return _Seen(samples, mean, model, np.arange(step) < left[:, None], form)
 
 
-def _table(task: Forecaster, data: Any) -> tuple[SeriesTable, FrameKind]:
+def _table(task: Forecaster, data: Any) -> tuple[SeriesTable, FrameForm]:
     if data is None and task.data is not None:
         return read_table(task, task.data)
     return read_table(task, data)

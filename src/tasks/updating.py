@@ -34,7 +34,7 @@ def update(task: Forecaster, new: Any) -> None:  # Any: see `Forecaster.update`
             "with history=False. Pass whole series: task.predict(data)."
         )
     report = Report()
-    rows, _, frame = read_rows_of(spec, new, report)
+    rows, form, frame = read_rows_of(spec, new, report)
     if frame is not None and spec.target:
         _refuse_other_columns(spec, frame)
     known = memory.table(Frequency.parse(spec.frequency), spec.season, named=spec.covariates)
@@ -42,6 +42,7 @@ def update(task: Forecaster, new: Any) -> None:  # Any: see `Forecaster.update`
     longer = _longer(task, task.data, rows)
     unknown = np.full(len(joint), np.nan)
     task.keep(joint, task.units(joint), memory.scale_of(joint.ids, Scale(unknown, unknown)))
+    task._form = task._form.and_names(form)
     if longer is not None:
         task.data = longer
     if len(report):

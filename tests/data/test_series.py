@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mealkit.data import Frequency, SeriesData
 from mealkit.errors import DataError, InvalidValueError, NoDataError
@@ -318,6 +319,21 @@ def test_a_batch_is_one_gather(count_calls):
     assert count_calls(data.train.__getitems__, few) == count_calls(data.train.__getitems__, many)
 
 
+def test_windows_hold_no_copies_of_what_they_see():
+    """What is kept grows with the series and their windows, and not with what a window sees."""
+    held = []
+    for context in (24, 336):
+        data = SeriesData.from_arrays(np.random.default_rng(0).normal(size=(5000, 4)), horizon=96)
+        data.prepare(SeriesSpec(context_steps=context, horizon_steps=96))
+        parts = [value for value in vars(data.train).values() if isinstance(value, torch.Tensor)]
+        held.append(sum({p.data_ptr(): p.untyped_storage().nbytes() for p in parts}.values()))
+        assert held[-1] <= 4 * data.table.values.nbytes  # places, steps and series of each window
+        batch = data.train.__getitems__(range(1024))
+        large = [batch[name].untyped_storage().nbytes() for name in ("past", "target", "observed")]
+        assert max(large) <= 4 * 1024 * (context + 96)  # past and target are one gather
+    assert held[1] <= 1.1 * held[0]
+
+
 def test_steps_that_cannot_be_held_back_are_refused():
     with pytest.raises(InvalidValueError, match="val=3: expected 0 or at least the 6 steps"):
         read(hourly(), val=3)
@@ -380,6 +396,16 @@ def test_names_that_are_none_are_refused(given, words):
 def test_arrays_that_hold_no_numbers_are_refused(arrays):
     with pytest.raises(DataError, match="Expected series of numbers, got"):
         SeriesData.from_arrays(arrays, horizon=2)
+
+
+def test_a_test_part_that_holds_back_everything_is_refused():
+    with pytest.raises(DataError, match=r"test=60 holds back all there is.*has 60 steps"):
+        SeriesData.from_arrays(np.arange(60.0), horizon=3, test=60)
+
+
+def test_complex_numbers_are_none():
+    with pytest.raises(DataError, match="60 rows of the column 'x' hold no number"):
+        SeriesData.from_data_frame(pd.DataFrame({"x": np.arange(60) + 1j}), horizon=3, target="x")
 
 
 def test_an_integer_is_a_step_of_integers():

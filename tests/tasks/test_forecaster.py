@@ -520,6 +520,8 @@ def test_pictures_show_past_forecast_and_naive(task):
     assert len(axes[0].lines[0].get_ydata()) == 48
     with pytest.raises(mealkit.errors.UnknownNameError, match="no series 'z'"):
         task.predict().plot("z")
+    with pytest.raises(InvalidValueError, match=r"series=3: expected the name .* such as 'a'"):
+        task.predict().plot(3)
 
 
 @pytest.mark.parametrize("name", [None, *NAMES])
