@@ -26,7 +26,7 @@ from ..data.text_sources import read_table as read_file
 from ..errors import InvalidValueError, NoDataError, check_count
 from .forecast_metrics import QUANTILES
 from .forecast_results import ForecastEvaluation, Forecasts, probabilities_of
-from .forecasting import LEVELS, Array, Scores, actual, forecast, seasonal_naive, units_at
+from .forecasting import LEVELS, Array, Scores, actual, forecast, seasonal_naive, units_before
 
 if TYPE_CHECKING:
     from ..specs import SeriesDataSpec
@@ -296,15 +296,15 @@ def _forecast_part(
     ends = probabilities_of(LEVELS)
     probabilities = sorted({*QUANTILES, *ends})
     kept = [probabilities.index(p) for p in ends]
-    units = task.units(table)
+    sizes = dict(zip(task.memory.ids, task.memory.units.cpu().tolist(), strict=True))
+    units = units_before(samples, sizes, season)
     quantiles = []
     for start in range(0, len(samples), _CHUNK):  # all quantiles of all windows would be large
         rows = slice(start, start + _CHUNK)
         part = samples.part(rows)
-        sizes = units_at(part, units, season)
         for name, values in (("model", mean[rows]), ("naive", naive[rows])):
             around = task.calibration(name).quantiles(
-                values, sizes, part.ids, np.array(probabilities)
+                values, units[rows], part.ids, np.array(probabilities)
             )
             named = {p: around[..., place] for place, p in enumerate(probabilities)}
             scores[name].add(part, values, named)

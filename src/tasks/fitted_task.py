@@ -106,6 +106,9 @@ class FittedTask(SourcedTask):
         self.zero_shot = net.trained and net.pretrained and not net.head_is_fresh
         self.fitting: dict[str, Any] = {}  # Any: arguments of the last `finetune`, for backtests
         self.context = context
+        # Of a net that came as one; a name takes what fits the data.
+        named = backbone is None or isinstance(backbone, str)
+        self.own_context = None if named else net.input_spec.context_steps or None
         self._form = FrameForm()
 
     @classmethod
@@ -491,9 +494,10 @@ class FittedTask(SourcedTask):
             net.input_spec = net.input_spec.replace_covariates(used)
             return self._of(data, net, "fast", None)
         name = None if self.chooses else self.model
+        # Not the context of the last fit, which was chosen by values that are not known yet.
         context = self.context
         if context is None and not self.chooses and self.net.solved:
-            context = self.net.input_spec.context_steps
+            context = self.own_context
         quality: Quality = self.quality if self.chooses else "fast"
         return self._of(data, name, quality, context)
 

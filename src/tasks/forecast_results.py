@@ -243,19 +243,19 @@ class ForecastEvaluation:
         return str(self._table().round(4).to_html())
 
 
-def probabilities_of(levels: Sequence[float]) -> tuple[float, ...]:
+def probabilities_of(levels: float | Sequence[float]) -> tuple[float, ...]:
     """Answer with the probabilities of the ends of intervals, rising.
 
     Args:
-        levels: In percent.
+        levels: In percent, one or several.
 
     Raises:
         InvalidValueError: A level lies outside of (0, 100).
     """
-    if isinstance(levels, Real):
-        raise InvalidValueError(f"level={levels!r}: expected several, such as level=[{levels}].")
+    levels = [float(levels)] if isinstance(levels, Real) and levels is not True else levels
     if isinstance(levels, str) or not isinstance(levels, Iterable):
-        raise InvalidValueError(f"level={levels!r}: expected several, such as level=[80, 95].")
+        raise InvalidValueError(f"level={levels!r}: expected percentages, such as level=[80, 95].")
+    levels = list(levels)
     wrong = [v for v in levels if not isinstance(v, Real) or v is True or not 0 < v < 100]
     if wrong:
         raise InvalidValueError(f"level={wrong[0]!r}: expected percentages between 0 and 100.")

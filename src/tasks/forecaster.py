@@ -74,7 +74,7 @@ class Forecaster(FittedTask):
         inputs: Any = None,  # Any: see Args
         *,
         horizon: int | None = None,
-        level: Sequence[float] = (80, 95),
+        level: float | Sequence[float] = (80, 95),
         future: Any = None,  # Any: see Args
         batch_size: int = 1024,
     ) -> Forecasts:
@@ -87,7 +87,7 @@ class Forecaster(FittedTask):
             horizon: How many steps; None for those it was built for. Further ones are forecast from
                 the forecasts, with intervals that widen with the square root and are not
                 calibrated.
-            level: Intervals, in percent.
+            level: Intervals, in percent: one or several.
             future: What is known of the steps that are forecast, where the data had ``future=``
                 columns: a table (path or data frame) with a row per series and step. Rows of the
                 inputs that lie behind the last value count as well.
@@ -346,6 +346,7 @@ class Forecaster(FittedTask):
         """Answer with what `from_settings` needs beside backbone and data."""
         return {
             "context": self.context,
+            "own_context": self.own_context,
             "chooses": self.chooses,
             "quality": self.quality,
             "calibrations": {n: self.calibration(n).settings() for n in ("model", "naive")},
@@ -367,5 +368,6 @@ class Forecaster(FittedTask):
         task.quality = settings.get("quality", "fast")  # absent from the first saved tasks
         task.zero_shot = bool(settings.get("zero_shot"))
         task.came_pretrained = bool(settings.get("came_pretrained"))  # absent from the first, too
+        task.own_context = settings.get("own_context", task.own_context)  # absent, too
         task.take_settings(settings)
         return task

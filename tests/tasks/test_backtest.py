@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+import mealkit
 from mealkit import Forecaster
 from mealkit.backbones.series_ridge import Ridge
 from mealkit.errors import InvalidValueError
@@ -32,6 +34,25 @@ def rows(answer, windows, which):
     places = [windows * series + window for series in range(2) for window in which]
     made = answer.forecasts
     return made.mean[places], made.quantiles[places], made.naive[places], answer.actual[places]
+
+
+def sales(count: int = 240) -> pd.DataFrame:
+    """Two shops that end on different days, and whose season grows."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for number, shop in enumerate("ab"):
+        hours = np.arange(count - 30 * number)
+        season = (5 + hours / 20) * np.sin(hours * 2 * np.pi / 24)
+        values = 20 * (number + 1) + season + rng.normal(0, 1, len(hours))
+        stamps = pd.date_range("2024-01-01", periods=len(hours), freq="h")
+        parts.append(pd.DataFrame({"date": stamps, "shop": shop, "sales": values}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def shops(frame: pd.DataFrame) -> Forecaster:
+    task = Forecaster.from_data_frame(frame, horizon=HORIZON, season=24, backbone="ridge")
+    task.finetune()
+    return task
 
 
 def test_each_window_is_that_of_a_task_fitted_right_before_it():
@@ -140,3 +161,31 @@ def test_the_seed_alone_decides_what_a_net_learns(monkeypatch):
         answers.append(task.predict().quantiles)
     assert np.array_equal(answers[0], answers[1])
     assert not np.array_equal(answers[0], answers[2])
+
+
+def test_a_fit_to_everything_leaves_nothing_of_its_choices_behind(tmp_path):
+    """The context, too, is chosen by what was known."""
+    frame = sales()
+    late = frame.groupby("shop").cumcount(ascending=False) < 100
+    noise = np.random.default_rng(1).normal(0, 30, len(frame))
+    frame["sales"] = frame["sales"].where(~late, 30 + noise)
+    fitted, unfitted = (
+        shops(frame),
+        Forecaster.from_data_frame(frame, horizon=HORIZON, season=24, backbone="ridge"),
+    )
+    fitted.save(tmp_path / "task")
+    loaded = mealkit.load(tmp_path / "task")
+    usual = unfitted.backtest(windows=17)
+    assert fitted.net.input_spec.context_steps < 74
+    for one in (fitted, loaded):
+        answer = one.backtest(unfitted.data, windows=17)
+        assert np.array_equal(answer.forecasts.mean, usual.forecasts.mean)
+
+
+def test_intervals_of_new_series_do_not_know_what_they_are_compared_with():
+    task = shops(sales())
+    frame = sales().assign(shop=lambda table: "new " + table["shop"])
+    late = frame.groupby("shop").cumcount(ascending=False) < HORIZON
+    wild = frame.assign(sales=frame["sales"].where(~late, frame["sales"] * 50))
+    usual, other = (task.evaluate(one).forecasts for one in (frame, wild))
+    assert np.array_equal(usual.quantiles, other.quantiles)

@@ -598,8 +598,16 @@ def test_methods_that_learn_nothing_forecast_as_they_are():
     assert np.isfinite(task.predict(np.arange(60.0)).mean).all()
 
 
-@pytest.mark.parametrize(("level", "words"), [(80, r"such as level=\[80\]"), (["a"], "level='a'")])
-def test_levels_are_several_numbers(level, words):
+@pytest.mark.parametrize("level", [True, "80", None, ["a"], [80, 100], 0, 100, float("nan")])
+def test_levels_that_are_no_percentages_are_refused(level):
     task = Forecaster.from_arrays(np.arange(60.0), horizon=3, season=1, backbone="drift")
-    with pytest.raises(InvalidValueError, match=words):
+    with pytest.raises(InvalidValueError, match=r"level=.* expected percentages"):
         task.predict(np.arange(60.0), level=level)
+
+
+def test_a_number_is_one_level(task):
+    one, listed = task.predict(level=80), task.predict(level=[80])
+    assert one.probabilities == (0.1, 0.9)
+    assert np.array_equal(one.quantiles, listed.quantiles)
+    both = task.predict(level=np.array([80.0, 95.0]))
+    assert both.probabilities == (0.025, 0.1, 0.9, 0.975)
