@@ -25,6 +25,9 @@ from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from types import ModuleType
 
+MOST_SEED = 2**62
+"""Generators take 64 bits; the rest is left for the epochs and steps that are added to a seed."""
+
 
 class MealkitError(Exception):
     """Root of every error that mealkit raises on purpose."""
@@ -95,13 +98,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, most: int = 5) -
     return UnknownNameError(f"There is no {kind} {name[:80]!r}. {lead} {words}{end}{rest}"[:499])
 
 
-def check_count(name: str, value: object, *, least: int = 1) -> None:
+def check_count(name: str, value: object, *, least: int = 1) -> int:
     """Refuse what is no whole number, or too small a one.
 
     Args:
         name: Of the argument.
         value: What was given for it.
         least: The smallest that can be meant.
+
+    Returns:
+        The number as a plain int: those of NumPy, which searches over settings hand on, are no
+        batch size to torch and nothing to JSON.
 
     Raises:
         InvalidValueError: It cannot be meant.
@@ -110,9 +117,26 @@ def check_count(name: str, value: object, *, least: int = 1) -> None:
         raise InvalidValueError(f"{name}={value!r}: expected a whole number.")
     if int(value) < least:
         raise InvalidValueError(f"{name}={value}: expected at least {least}.")
+    return int(value)
 
 
-def check_number(name: str, value: object, within: str, *, what: str = "a number") -> None:
+def check_seed(seed: object) -> int:
+    """Refuse what is no whole number of 64 bits, less what epochs are added to it.
+
+    Returns:
+        The seed as a plain int.
+
+    Raises:
+        InvalidValueError: It cannot be meant.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise InvalidValueError(f"seed={seed!r}: expected a whole number.")
+    if not -MOST_SEED <= int(seed) <= MOST_SEED:
+        raise InvalidValueError(f"seed={seed}: expected at least -2**62 and at most 2**62.")
+    return int(seed)
+
+
+def check_number(name: str, value: object, within: str, *, what: str = "a number") -> float:
     """Refuse what is no number, or lies outside an interval.
 
     Args:
@@ -120,6 +144,9 @@ def check_number(name: str, value: object, within: str, *, what: str = "a number
         value: What was given for it.
         within: The interval as it is written: ``"(0, 1]"`` leaves 0 out and has 1 in it.
         what: What the number is, for the message.
+
+    Returns:
+        The number as a plain float.
 
     Raises:
         InvalidValueError: It cannot be meant.
@@ -130,7 +157,7 @@ def check_number(name: str, value: object, within: str, *, what: str = "a number
         above = low <= number if within.startswith("[") else low < number
         below = number <= high if within.endswith("]") else number < high
         if above and below:
-            return
+            return number
     raise InvalidValueError(f"{name}={value!r}: expected {what} in {within}.")
 
 

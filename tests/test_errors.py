@@ -1,9 +1,17 @@
 """What refuses arguments, and what it says."""
 
+import numpy as np
 import pytest
 import torch
 
-from mealkit.errors import InvalidValueError, can_be_called, check_count, check_number, check_switch
+from mealkit.errors import (
+    InvalidValueError,
+    can_be_called,
+    check_count,
+    check_number,
+    check_seed,
+    check_switch,
+)
 
 
 @pytest.mark.parametrize(("value", "within"), [(0, "[0, 1)"), (1.0, "(0, 1]"), (0.5, "(0, inf)")])
@@ -48,3 +56,23 @@ def test_functions_are_asked_what_they_take() -> None:
     assert not can_be_called(lambda images: images, None, seed=0)
     assert not can_be_called(lambda: None, 1)
     assert can_be_called(max, 1, 2), "it has no signature"
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    assert type(check_count("epochs", np.int64(3))) is int
+    assert type(check_number("dropout", np.float32(0.5), "[0, 1)")) is float
+    assert type(check_seed(np.int64(-3))) is int
+
+
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [
+        (1.5, "seed=1.5: expected a whole number"),
+        (True, "seed=True: expected a whole number"),
+        (2**63, r"expected at least -2\*\*62 and at most 2\*\*62"),
+        (-(2**63), "expected at least"),
+    ],
+)
+def test_seeds_that_no_generator_takes_are_refused(seed, words):
+    with pytest.raises(InvalidValueError, match=words):
+        check_seed(seed)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import ClassError, InvalidValueError, NoDataError, UnreadableError, check_number
+from ..errors import (
+    ClassError,
+    InvalidValueError,
+    NoDataError,
+    UnreadableError,
+    check_number,
+    check_seed,
+)
 from . import check
 from .labels import Classes, Labels, in_words, members
 from .report import Report
@@ -125,8 +132,7 @@ def build_parts(
     if on_error not in ("skip", "raise"):
         raise InvalidValueError(f"on_error={on_error!r}: expected 'skip' or 'raise'.")
     check_number("split", split, "[0, 1)", what="a share, 0 for no validation,")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InvalidValueError(f"seed={seed!r}: expected a whole number.")
+    seed = check_seed(seed)
     if tables["train"] is None:
         raise NoDataError("There is nothing to train on: the training part is None.")
     given = {name: table for name, table in tables.items() if table is not None}

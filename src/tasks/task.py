@@ -500,6 +500,8 @@ class Task(pl.LightningModule):
         Raises:
             SavedTaskError: The folder holds something else.
         """
+        if not isinstance(folder, str | Path):
+            raise InvalidValueError(f"folder={folder!r}: expected the path of a folder.")
         return save_task(self, Path(folder))
 
 
