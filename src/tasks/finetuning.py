@@ -20,7 +20,7 @@ from .batch_trial import size_that_fits
 from .processes import Messenger, OwnChance
 from .record import Recorder
 from .results import History
-from .runs import open_run
+from .runs import FOUND, found_size, open_run
 from .strategies import Schedule, Staged, Strategy, name_of
 from .training import (
     Fit,
@@ -88,7 +88,8 @@ def finetune(
         task.precision = precision
     asked = check_count("epochs", NUM_EPOCHS if epochs is None else epochs)
     num_epochs = asked if trainer is None else trainer.max_epochs or -1
-    num_rows = _num_rows(task, data, num_epochs, batch_size)
+    kept = found_size(run, resume=resume)
+    num_rows = _num_rows(task, data, num_epochs, batch_size, kept)
     begun = open_run(
         run,
         resume=resume,
@@ -99,6 +100,7 @@ def finetune(
             "strategy": None if strategy is None else name_of(task.plan.strategy),
             "lr": lr if lr is None or lr == "auto" else task.plan.lr,
             "batch_size": batch_size,
+            FOUND: num_rows if batch_size == "auto" else None,
         },
         trainer=trainer,
     )
@@ -253,9 +255,16 @@ def _plain_size(batch_size: int | Literal["auto"] | None) -> int | Literal["auto
 
 
 def _num_rows(
-    task: Task, data: Data, num_epochs: int, batch_size: int | Literal["auto"] | None
+    task: Task,
+    data: Data,
+    num_epochs: int,
+    batch_size: int | Literal["auto"] | None,
+    kept: int | None,
 ) -> int | None:
-    """Answer with a batch size that fits where one is to be found, and accumulate the rest."""
+    """Answer with a batch size that fits where one is to be found, and accumulate the rest.
+
+    A run that goes on has kept the one it began with.
+    """
     if not isinstance(batch_size, str):
         return batch_size
     if batch_size != "auto":
@@ -264,11 +273,13 @@ def _num_rows(
         _log.info("batch_size='auto': the head sees features; no size has to be found.")
         return None
     start = data.usual_batch_size if data.batch_size is None else data.batch_size
-    size, training = size_that_fits(task, data, start=start), task.plan.training
+    size = size_that_fits(task, data, start=start) if kept is None else kept
+    training = task.plan.training
     accumulate = training.accumulate * math.ceil(start / size)
     task.plan = replace(task.plan, training=replace(training, accumulate=accumulate))
     each = "each is a step" if accumulate == 1 else f"{accumulate} of them make a step"
-    _log.info(f"Batches of {size} rows fit into memory; {each}.")
+    fit = "fit into memory" if kept is None else "are what this run began with"
+    _log.info(f"Batches of {size} rows {fit}; {each}.")
     return size
 
 
