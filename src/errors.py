@@ -27,6 +27,9 @@ from numbers import Integral, Real
 from pathlib import Path
 from types import ModuleType
 
+MOST_SEED = 2**62
+"""Generators take 64 bits; the rest is left for the epochs and steps that are added to a seed."""
+
 
 class MealkitError(Exception):
     """Root of every error that mealkit raises on purpose."""
@@ -97,24 +100,49 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, most: int = 5) -
     return UnknownNameError(f"There is no {kind} {name[:80]!r}. {lead} {words}{end}{rest}"[:499])
 
 
-def check_count(name: str, value: object, *, least: int | None = 1) -> None:
+def check_count(name: str, value: object, *, least: int = 1) -> int:
     """Refuse what is no whole number, or too small a one.
 
     Args:
         name: Of the argument.
         value: What was given for it.
-        least: The smallest that can be meant; None where any can.
+        least: The smallest that can be meant.
+
+    Returns:
+        The number as a plain int: those of NumPy, which searches over settings hand on, are no
+        batch size to torch and nothing to JSON.
 
     Raises:
         InvalidValueError: It cannot be meant.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InvalidValueError(f"{name}={value!r}: expected a whole number.")
-    if least is not None and int(value) < least:
+    if int(value) < least:
         raise InvalidValueError(f"{name}={value}: expected at least {least}.")
+    return int(value)
 
 
-def check_number(name: str, value: object, within: str, *, what: str = "a number") -> None:
+def check_seed(seed: object, *, name: str = "seed") -> int:
+    """Refuse what is no whole number of 64 bits, less what epochs are added to it.
+
+    Args:
+        seed: What was given.
+        name: Of the argument.
+
+    Returns:
+        The seed as a plain int.
+
+    Raises:
+        InvalidValueError: It cannot be meant.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise InvalidValueError(f"{name}={seed!r}: expected a whole number.")
+    if not -MOST_SEED <= int(seed) <= MOST_SEED:
+        raise InvalidValueError(f"{name}={seed}: expected at least -2**62 and at most 2**62.")
+    return int(seed)
+
+
+def check_number(name: str, value: object, within: str, *, what: str = "a number") -> float:
     """Refuse what is no number, or lies outside an interval.
 
     Args:
@@ -122,6 +150,9 @@ def check_number(name: str, value: object, within: str, *, what: str = "a number
         value: What was given for it.
         within: The interval as it is written: ``"(0, 1]"`` leaves 0 out and has 1 in it.
         what: What the number is, for the message.
+
+    Returns:
+        The number as a plain float.
 
     Raises:
         InvalidValueError: It cannot be meant.
@@ -132,7 +163,7 @@ def check_number(name: str, value: object, within: str, *, what: str = "a number
         above = low <= number if within.startswith("[") else low < number
         below = number <= high if within.endswith("]") else number < high
         if above and below:
-            return
+            return number
     raise InvalidValueError(f"{name}={value!r}: expected {what} in {within}.")
 
 

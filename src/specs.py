@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -283,8 +284,7 @@ class SeriesSpec(_CovariateSpec, InputSpec):
 def _settle_count(spec: _Spec, name: str, *, called: str | None = None, least: int = 1) -> None:
     """Check a count of a spec that is being made, and leave a plain int, which goes to JSON."""
     value = getattr(spec, name)
-    check_count(called or name, value, least=least)
-    object.__setattr__(spec, name, int(value))
+    object.__setattr__(spec, name, check_count(called or name, value, least=least))
 
 
 INPUT_SPECS: dict[str, type[InputSpec]] = {
@@ -338,9 +338,9 @@ class ImageDataSpec(DataSpec):
     label_delimiter: str | None = None
 
     def __post_init__(self) -> None:
-        check_count("in_chans", self.in_chans)
+        _settle_count(self, "in_chans")
         if self.size is not None:
-            _check_size(self.size)
+            object.__setattr__(self, "size", _plain_size(self.size))
 
     @property
     def height_width(self) -> tuple[int, int] | None:
@@ -348,14 +348,16 @@ class ImageDataSpec(DataSpec):
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 
-def _check_size(size: object) -> None:
-    """Refuse what is neither a number of pixels nor height and width."""
+def _plain_size(size: object) -> int | tuple[int, ...]:
+    """Refuse what is neither a number of pixels nor height and width; answer with plain ints."""
     sides = size if isinstance(size, tuple) else (size,)
-    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    whole = all(isinstance(side, Integral) and not isinstance(side, bool) for side in sides)
     if not whole or len(sides) not in (1, 2) or min(sides) < 1:
         raise InvalidValueError(
             f"size={size!r}: expected a number of pixels, at least 1, or (height, width)."
         )
+    plain = tuple(map(int, sides))
+    return plain if isinstance(size, tuple) else plain[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from mealkit.errors import (
     check_number,
     check_path,
     check_positive,
+    check_seed,
     check_switch,
     shown,
 )
@@ -45,9 +47,9 @@ def test_counts_are_whole_numbers() -> None:
     for value, words in ((1.0, "a whole number"), ("1", "a whole number"), (0, "at least 1")):
         with pytest.raises(InvalidValueError, match=f"k={value!r}: expected {words}"):
             check_count("k", value)
-    check_count("seed", -3, least=None)
-    with pytest.raises(InvalidValueError, match=r"seed='a': expected a whole number"):
-        check_count("seed", "a", least=None)
+    assert check_seed(-3, name="seeds") == -3
+    with pytest.raises(InvalidValueError, match=r"seeds='a': expected a whole number"):
+        check_seed("a", name="seeds")
 
 
 def test_positive_numbers_are_above_zero_and_finite() -> None:
@@ -88,3 +90,23 @@ def test_functions_are_asked_what_they_take() -> None:
     assert not can_be_called(lambda images: images, None, seed=0)
     assert not can_be_called(lambda: None, 1)
     assert can_be_called(max, 1, 2), "it has no signature"
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    assert type(check_count("epochs", np.int64(3))) is int
+    assert type(check_number("dropout", np.float32(0.5), "[0, 1)")) is float
+    assert type(check_seed(np.int64(-3))) is int
+
+
+@pytest.mark.parametrize(
+    ("seed", "words"),
+    [
+        (1.5, "seed=1.5: expected a whole number"),
+        (True, "seed=True: expected a whole number"),
+        (2**63, r"expected at least -2\*\*62 and at most 2\*\*62"),
+        (-(2**63), "expected at least"),
+    ],
+)
+def test_seeds_that_no_generator_takes_are_refused(seed, words):
+    with pytest.raises(InvalidValueError, match=words):
+        check_seed(seed)

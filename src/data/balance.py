@@ -96,6 +96,13 @@ def _given(balance: Mapping[Any, float], classes: Sequence[str]) -> Tensor:
     return torch.tensor(list(weights.values()), dtype=torch.float64)
 
 
+def plain_balance(balance: Balance) -> Any:  # Any: JSON
+    """Answer with a balance as it goes to JSON: names and plain numbers."""
+    if balance is None or isinstance(balance, str):
+        return balance
+    return {str(name): float(weight) for name, weight in balance.items()}
+
+
 def draw_rows(weights: Tensor, count: int, *, seed: int, epoch: int) -> list[int]:
     """Draw rows with replacement, each as often as it weighs, as a pure function of (seed, epoch).
 

@@ -73,7 +73,7 @@ def examine(source: Any, *, fully: bool = True) -> tuple[str, str | None]:
     except UnreadableError as error:
         return "", error.reason
     except DataError as error:
-        return "", str(error)
+        return "", str(error).removesuffix(".")
     return key, None
 
 

@@ -38,8 +38,7 @@ def read_csv(path: str | Path) -> pandas.DataFrame:
         NoDataError: The file is absent or empty.
         DataError: It cannot be parsed; the message names the line.
     """
-    if not isinstance(path, str | Path):
-        raise DataError(f"Got {shown(path)}: expected the path of a table.")
+    _check_path(path)
     separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
     try:
         frame = pandas.read_csv(
@@ -68,6 +67,18 @@ def read_csv(path: str | Path) -> pandas.DataFrame:
             "mark that was meant as a character swallows rows up to the next one; double it if so."
         )
     return frame
+
+
+def _check_path(path: object) -> None:
+    """Refuse what is no path of a file."""
+    if is_frame(path):
+        raise DataError(
+            "Got a data frame: expected the path of a table. Frames are read by from_data_frame."
+        )
+    if not isinstance(path, str | Path):
+        raise DataError(f"Got {shown(path)}: expected the path of a table.")
+    if Path(path).is_dir():
+        raise DataError(f"{path} is a folder: expected the path of a table, a CSV file.")
 
 
 def _row_with_rows_in_it(frame: pandas.DataFrame, separator: str) -> int | None:

@@ -186,4 +186,4 @@ def load(image: Any, preprocess: Preprocess) -> Tensor | str:
     except UnreadableError as error:
         return error.reason
     except DataError as error:
-        return str(error)
+        return str(error).removesuffix(".")

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from PIL import Image
-
 from ..errors import DataError, InvalidValueError, check_count
 from ..specs import ImageDataSpec
 from . import sources
-from .arrays import array_to_image
 from .augment import Augmentation, change_pictures, light, resolve
+from .channels import examine_beside, first_channels
 from .check import examine, same_content
+from .decode import MODES
 from .image_samples import ImageSamples
 from .label_columns import check_delimiter, plain_columns
 from .mixing import Mix, mix_pictures
@@ -72,6 +71,7 @@ class ImageData(Data):
     """
 
     _names: ClassVar[tuple[str, str, str]] = ("train", "val", "test")
+    _num_channels: int | None = None  # of the first picture, where it is an array
 
     @classmethod
     def from_folders(
@@ -358,21 +358,29 @@ class ImageData(Data):
         given = dict(zip(cls._names, tables, strict=True))
         scored = build_scored(PICTURES, given, train.classes, report=report, on_error=on_error)
         parts = {**scored, **streams}
-        return cls(
-            spec=_spec(train.classes, [train.first_image]),
+        data = cls(
+            spec=_spec(train.classes, first_channels([train.first_image])),
             train=train,
             val=parts.get("val"),
             test=parts.get("test"),
             report=report,
             seed=seed,
         )
+        data._num_channels = first_channels([train.first_image])
+        return data
 
     @classmethod
     def _from_tables(
         cls, tables: Sequence[Table | None], *, split: float, seed: int, on_error: str
     ) -> Self:
         named = dict(zip(cls._names, tables, strict=True))
-        parts = build_parts(PICTURES, named, split=split, seed=seed, on_error=on_error)
+        first = None if named["train"] is None else first_channels(named["train"].inputs)
+        form = replace(
+            PICTURES,
+            examine=lambda image, fully: examine_beside(first, image, fully),
+            spec=lambda classes, images: _spec(classes, first),
+        )
+        parts = build_parts(form, named, split=split, seed=seed, on_error=on_error)
         data = cls(
             spec=parts.spec,
             train=parts.samples["train"],
@@ -382,6 +390,7 @@ class ImageData(Data):
             seed=seed,
         )
         data.keys = parts.keys
+        data._num_channels = first
         return data
 
     def _with_columns(self, image: str, label: LabelColumns, label_delimiter: str | None) -> Self:
@@ -390,6 +399,26 @@ class ImageData(Data):
             self.spec, image=image, label=plain_columns(label), label_delimiter=label_delimiter
         )
         return self
+
+    def check_channels(self, in_chans: int) -> None:
+        """Refuse pictures that cannot have as many channels as a net takes.
+
+        Raises:
+            InvalidValueError: Arrays have others, or there are files, which have 1, 3 or 4.
+        """
+        has = self._num_channels if self.spec.in_chans == 3 else self.spec.in_chans
+        if has is None and in_chans not in MODES:
+            raise InvalidValueError(
+                f"The net takes {in_chans} channels, and files are read with "
+                f"{', '.join(map(str, MODES))}. Build the task with one of these as in_chans=, or "
+                f"give arrays of {in_chans} channels (from_arrays)."
+            )
+        if has in (None, in_chans) or (has, in_chans) == (1, 3):  # grey is repeated
+            return
+        raise InvalidValueError(
+            f"The arrays have {has} channels and the net takes {in_chans}. Build the task with "
+            f"in_chans={has}, or give arrays of {in_chans} channels."
+        )
 
     def augment_batch(self, batch: Batch, *, epoch: int) -> Batch:
         """Change the pictures of a training batch, as a pure function of (seed, epoch, index)."""
@@ -451,17 +480,10 @@ class ImageData(Data):
         return f"pictures, augmented by {name}{mixed}"
 
 
-def _spec(classes: tuple[str, ...], images: Sequence[Any]) -> ImageDataSpec:
-    return ImageDataSpec(classes=classes, in_chans=_in_chans(images))
-
-
-def _in_chans(images: Sequence[Any]) -> int:
-    """Number of channels of the first picture; files are read in colour, and grey is repeated."""
-    first = images[0]
-    if isinstance(first, str | Path | bytes | Image.Image):
-        return 3
-    num_channels = len(array_to_image(first))
-    return 3 if num_channels == 1 else num_channels
+def _spec(classes: tuple[str, ...], num_channels: int | None) -> ImageDataSpec:
+    # Files (None) are read in colour, and grey is repeated.
+    in_chans = 3 if num_channels is None or num_channels == 1 else num_channels
+    return ImageDataSpec(classes=classes, in_chans=in_chans)
 
 
 PICTURES = Form(
@@ -469,5 +491,5 @@ PICTURES = Form(
     examine=lambda image, fully: examine(image, fully=fully),
     same=same_content,
     samples=lambda images, ids, targets: ImageSamples(images, ids=ids, targets=targets),
-    spec=_spec,
+    spec=lambda classes, images: _spec(classes, first_channels(images)),
 )

@@ -159,10 +159,16 @@ class Classes:
             names: Of the classes, where the source names them; None to collect them.
 
         Raises:
-            ClassError: Labels are of mixed types, of fewer than two classes, or no input has one
-                of the named classes.
+            ClassError: Labels are of mixed types, empty, of fewer than two classes, or no input
+                has one of the named classes.
         """
         flat = [one for label in labels for one in members(label)]
+        if "" in flat:
+            row = next(row for row, label in enumerate(labels) if "" in members(label))
+            raise ClassError(
+                f"{flat.count(''):,} of the training rows have an empty text for a label, the "
+                f"first is row {row} (counted from 0). Fill them in, or leave these rows out."
+            )
         integers = [isinstance(label, int) for label in flat]
         if any(integers) and not all(integers):
             raise ClassError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
@@ -12,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from ..errors import InvalidValueError, NoDataError, UnreadableError, check_count
+from ..errors import InvalidValueError, NoDataError, UnreadableError, check_count, check_seed
 from ..specs import Batch
 from .ahead import read_ahead
 from .balance import Balance, draw_rows, row_weights
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..specs import DataSpec, InputSpec
+
+_log = logging.getLogger("mealkit")
 
 BATCH_SIZE = 32
 """Rows in a batch when nobody says otherwise."""
@@ -293,9 +297,30 @@ class Data(pl.LightningDataModule):
         self.spec = spec
         self.train, self.val, self.test = train, val, test
         self.report = Report() if report is None else report
-        check_count("seed", seed, least=None)
-        self.seed = int(seed)
+        self.seed = check_seed(seed)
         self._ready = False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute, and warn where its name is nearly that of a setting."""
+        known = name.startswith("_") or name in self.__dict__ or hasattr(type(self), name)
+        if not known:
+            self._warn_of_near_miss(name)
+        super().__setattr__(name, value)
+
+    def _warn_of_near_miss(self, name: str) -> None:
+        settings = [
+            own
+            for kind in type(self).__mro__
+            if issubclass(kind, Data)
+            for own in kind.__annotations__
+            if not own.startswith("_") and hasattr(kind, own)  # a default: the user may set it
+        ]
+        near = difflib.get_close_matches(name, settings, n=1, cutoff=0.7)
+        if near:
+            _log.warning(
+                f"data.{name} is no setting of {type(self).__name__} and changes nothing. Did you "
+                f"mean data.{near[0]}?"
+            )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -342,9 +367,8 @@ class Data(pl.LightningDataModule):
             InvalidValueError: The batch size is below 1.
         """
         chosen = self.batch_size if batch_size is None else batch_size
-        size = self.usual_batch_size if chosen is None else chosen
-        check_count("batch_size", size)
-        check_count("num_workers", self.num_workers, least=0)
+        size = check_count("batch_size", self.usual_batch_size if chosen is None else chosen)
+        num_workers = check_count("num_workers", self.num_workers, least=0)
         num_processes, rank = self.processes
         if shuffle:
             size = _no_single_row(math.ceil(len(samples) / num_processes), size)
@@ -355,7 +379,7 @@ class Data(pl.LightningDataModule):
                 samples,
                 batch_size=size,
                 order=order,
-                num_workers=self.num_workers,
+                num_workers=num_workers,
                 report=self.report,
             )
         draws = self.balance == "sampler"
@@ -365,7 +389,7 @@ class Data(pl.LightningDataModule):
             Fetch(samples, weights=None if draws else weights),
             batch_size=size if batches is None else None,
             sampler=self._order(samples, size, shuffle, drawn) if batches is None else batches,
-            num_workers=self.num_workers,
+            num_workers=num_workers,
             report=self.report,
         )
 

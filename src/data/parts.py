@@ -15,8 +15,8 @@ from ..errors import (
     InvalidValueError,
     NoDataError,
     UnreadableError,
-    check_count,
     check_number,
+    check_seed,
 )
 from . import check
 from .labels import Classes, Labels, in_words, members
@@ -132,7 +132,7 @@ def build_parts(
     if on_error not in ("skip", "raise"):
         raise InvalidValueError(f"on_error={on_error!r}: expected 'skip' or 'raise'.")
     check_number("split", split, "[0, 1)", what="a share, 0 for no validation,")
-    check_count("seed", seed, least=None)
+    seed = check_seed(seed)
     if tables["train"] is None:
         raise NoDataError("There is nothing to train on: the training part is None.")
     given = {name: table for name, table in tables.items() if table is not None}

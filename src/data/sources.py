@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset
 
 from ..errors import DataError, NoDataError, can_be_called, shown
 from .arrays import split_stack
-from .frames import check_no_missing, column, is_frame, read_csv
+from .frames import check_no_missing, column, is_frame, is_missing, read_csv
 from .label_columns import LabelColumns, read_labels
 from .labels import Labels, natural, plain_labels
 
@@ -99,9 +99,31 @@ def from_folders(
         inputs=[str(root / path) for path in inside],
         ids=[str(root / path) for path in inside],
         labels=list(classes),
-        groups=None if group is None else [str(group(Path(path).as_posix())) for path in inside],
+        groups=None if group is None else [_group_of(path, group) for path in inside],
         remarks=remarks,
     )
+
+
+def _group_of(path: str, group: Callable[[str], object]) -> str:
+    """Ask a function of the user's for the group of a path.
+
+    Raises:
+        DataError: It fails, or has no answer.
+    """
+    name = Path(path).as_posix()
+    try:
+        found = group(name)
+    except Exception as error:  # whatever the function may raise
+        raise DataError(
+            f"group= failed on the path {name!r} ({type(error).__name__}: {error}): expected a "
+            "function that has a group for every path."
+        ) from error
+    if is_missing(found):
+        raise DataError(
+            f"group= answered {found!r} for the path {name!r}: expected the name of its group. "
+            "For a picture that belongs to no other, answer with the path."
+        )
+    return str(found)
 
 
 def check_pair(name: str, part: object) -> None:
@@ -140,7 +162,10 @@ def from_files(
     Any in the types: labels and groups are checked where they are read.
     """
     if isinstance(paths, str | Path) or not isinstance(paths, Iterable):
-        raise DataError(f"paths={str(paths)!r}: expected a list of paths; a folder: from_folders.")
+        raise DataError(
+            f"paths={paths if paths is None else str(paths)!r}: expected a list of paths; a "
+            "folder: from_folders."
+        )
     ids = [str(path) for path in paths]
     return Table(ids, list(ids), plain_labels(labels, ids=ids), plain_groups(group))
 
@@ -155,13 +180,35 @@ def from_data_frame(
     label_delimiter: str | None = None,
 ) -> Table:
     """Read files whose paths stand in a column of a data frame."""
+    _check_columns_differ(image, label)
+    folder = None if root is None else _existing_root(root)
     given = column(frame, image)
     check_no_missing(given, what=f"{image!r}", ids=[])
     ids = [str(value) for value in given]
-    images = [str(value if root is None else Path(root) / str(value)) for value in given]
+    images = [str(value if folder is None else folder / str(value)) for value in given]
     labels, classes = read_labels(frame, label, delimiter=label_delimiter, ids=ids)
     groups = None if group is None else plain_groups(column(frame, group))
     return Table(images, ids, labels, groups, classes=classes)
+
+
+def _check_columns_differ(image: str, label: LabelColumns) -> None:
+    """Refuse a column that is asked for as pictures and as labels."""
+    if isinstance(label, str) and image == label:
+        raise DataError(
+            f"image={image!r} and label={label!r} are one column: expected one of pictures, and "
+            "another of labels."
+        )
+
+
+def _existing_root(root: object) -> Path:
+    if not isinstance(root, str | Path):
+        raise DataError(f"root={root!r}: expected the folder that paths are relative to.")
+    if not Path(root).is_dir():
+        raise NoDataError(
+            f"There is no folder root={str(root)!r} (looked in {Path.cwd()}), which paths are to "
+            "be relative to."
+        )
+    return Path(root)
 
 
 def from_csv(
@@ -229,6 +276,7 @@ def from_dataset(
     Raises:
         DataError: It is a stream, a dict of several datasets, or lacks a column.
     """
+    _check_columns_differ(image, label)
     if isinstance(dataset, dict):
         raise DataError(
             f"Got a dict of datasets ({', '.join(map(repr, dataset))}). Pass one of them as train "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from numbers import Integral
 from pathlib import Path
@@ -85,7 +85,7 @@ class Classifier(Task):
         )
         if spec.multi_label:
             self.monitor = "val/map"
-        self._dropout = dropout
+        self._dropout = float(dropout)
         self._thresholds: tuple[float, ...] | None = None
         self.temperature = 1.0  # the logits are divided by it; calibrate() sets it
         self._conformal: Conformal | None = None
@@ -258,9 +258,11 @@ class Classifier(Task):
                 labelled,
                 *self._pair(labelled, unlabelled),
                 method=objective,
-                epochs=NUM_EPOCHS if epochs is None else epochs,
+                epochs=check_count("epochs", NUM_EPOCHS if epochs is None else epochs),
                 strategy=full if strategy is None else resolve(strategy),
-                batch_size=batch_size if isinstance(batch_size, int) else None,
+                batch_size=None
+                if batch_size is None
+                else check_count("batch_size", batch_size),  # "auto" is refused above
                 training=training,
             )
             self.objective = objective
@@ -559,6 +561,11 @@ def _names(classes: Any) -> tuple[str, ...]:  # Any: whatever was given for them
     several = isinstance(classes, Iterable) and not isinstance(classes, str)
     if not several:
         raise ClassError(f"classes={classes!r}: expected several names.")
+    if isinstance(classes, Set | Mapping):
+        raise ClassError(
+            f"classes is a {type(classes).__name__}: expected a list, whose order is that of the "
+            "probabilities, such as data.classes."
+        )
     given = list(classes)
     for name in given:
         whole = isinstance(name, Integral) and not isinstance(name, bool)

@@ -15,12 +15,12 @@ import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from ..errors import InvalidValueError, check_count
+from ..errors import InvalidValueError, check_count, check_switch
 from .batch_trial import size_that_fits
 from .processes import Messenger, OwnChance
 from .record import Recorder
 from .results import History
-from .runs import open_run
+from .runs import FOUND, found_size, open_run
 from .strategies import Schedule, Staged, Strategy, name_of
 from .training import (
     Fit,
@@ -69,6 +69,8 @@ def finetune(
 ) -> History:
     """Train a task as `Task.finetune` says, which has the meaning of the arguments."""
     check_attached(logger, callbacks)
+    check_switch("resume", resume)
+    batch_size = _plain_size(batch_size)
     if trainer is not None:
         check_trainer(trainer)
         given = {
@@ -84,10 +86,10 @@ def finetune(
     if precision is not None:
         resolve_precision(precision)  # which refuses a wrong one
         task.precision = precision
-    asked = NUM_EPOCHS if epochs is None else epochs
-    check_count("epochs", asked)
+    asked = check_count("epochs", NUM_EPOCHS if epochs is None else epochs)
     num_epochs = asked if trainer is None else trainer.max_epochs or -1
-    num_rows = _num_rows(task, data, num_epochs, batch_size)
+    kept = found_size(run, resume=resume)
+    num_rows = _num_rows(task, data, num_epochs, batch_size, kept)
     begun = open_run(
         run,
         resume=resume,
@@ -96,8 +98,9 @@ def finetune(
         asked={
             "epochs": num_epochs,
             "strategy": None if strategy is None else name_of(task.plan.strategy),
-            "lr": lr,
+            "lr": lr if lr is None or lr == "auto" else task.plan.lr,
             "batch_size": batch_size,
+            FOUND: num_rows if batch_size == "auto" else None,
         },
         trainer=trainer,
     )
@@ -122,7 +125,9 @@ def finetune(
     _run_stage(task, data, trainer=trainer, checkpoint=checkpoint, batch_size=num_rows)
     if _only_head_trains(task, data, num_epochs):
         _say_unused(task, data, lr)
+    known = len(data.report)
     fit_task(task, data, fit, num_epochs=num_epochs, batch_size=num_rows, checkpoint=checkpoint)
+    _say_lost(data, known)
     task.plan = replace(task.plan, stage_done=False, penalty=None)
     task.conclude(data, num_rows)
     history = messenger.history()
@@ -222,8 +227,6 @@ def _run_stage(
         )
     # What the run behind the stage would refuse is refused before the stage moves any weight.
     data.train_weights()
-    if batch_size is not None:
-        check_count("batch_size", batch_size)
     if task.plan.training.patience is not None and data.val is None:
         raise InvalidValueError(
             "patience= needs a validation part. Give one with val=, or leave split= above 0."
@@ -244,10 +247,24 @@ def _count_time(task: Task, seconds: float) -> None:
         task.plan = replace(task.plan, training=training)
 
 
+def _plain_size(batch_size: int | Literal["auto"] | None) -> int | Literal["auto"] | None:
+    """Refuse what is no number of rows, nor a word; words are looked at where they are used."""
+    if batch_size is None or isinstance(batch_size, str):
+        return batch_size
+    return check_count("batch_size", batch_size)
+
+
 def _num_rows(
-    task: Task, data: Data, num_epochs: int, batch_size: int | Literal["auto"] | None
+    task: Task,
+    data: Data,
+    num_epochs: int,
+    batch_size: int | Literal["auto"] | None,
+    kept: int | None,
 ) -> int | None:
-    """Answer with a batch size that fits where one is to be found, and accumulate the rest."""
+    """Answer with a batch size that fits where one is to be found, and accumulate the rest.
+
+    A run that goes on has kept the one it began with.
+    """
     if not isinstance(batch_size, str):
         return batch_size
     if batch_size != "auto":
@@ -256,10 +273,13 @@ def _num_rows(
         _log.info("batch_size='auto': the head sees features; no size has to be found.")
         return None
     start = data.usual_batch_size if data.batch_size is None else data.batch_size
-    size, training = size_that_fits(task, data, start=start), task.plan.training
+    size = size_that_fits(task, data, start=start) if kept is None else kept
+    training = task.plan.training
     accumulate = training.accumulate * math.ceil(start / size)
     task.plan = replace(task.plan, training=replace(training, accumulate=accumulate))
-    _log.info(f"Batches of {size} rows fit into memory; {accumulate} of them make a step.")
+    each = "each is a step" if accumulate == 1 else f"{accumulate} of them make a step"
+    fit = "fit into memory" if kept is None else "are what this run began with"
+    _log.info(f"Batches of {size} rows {fit}; {each}.")
     return size
 
 
@@ -268,6 +288,16 @@ def _only_head_trains(task: Task, data: Data, num_epochs: int) -> bool:
     count = num_epochs if num_epochs > 0 else _MANY_EPOCHS
     schedule = Schedule(task.plan.strategy, count, len(task.backbone.blocks))
     return data.caches and schedule.num_frozen_epochs == schedule.num_epochs
+
+
+def _say_lost(data: Data, known: int) -> None:
+    """Say what could not be read during a run, of which the report has this much from before."""
+    if lost := data.report.entries[known:]:
+        _log.warning(
+            f"{len(lost):,} problems with inputs came up in training; these inputs were left out "
+            f"of their batches, and data.report lists them ({lost[0].input}: {lost[0].problem}"
+            f"{', ...' if len(lost) > 1 else ''})."
+        )
 
 
 def _say_unused(task: Task, data: Data, lr: object) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
+from ..data.balance import plain_balance
 from ..data.stream_samples import StreamSamples
 from ..errors import RunError
 from .saved import describe_task
@@ -73,7 +74,7 @@ def fingerprint(
         "data": {
             "seed": data.seed,
             "sees": data.sees,
-            "balance": str(data.balance),
+            "balance": str(plain_balance(data.balance)),
             "views": None if data.views is None else data.views.count,
         },
     }

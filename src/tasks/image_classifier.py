@@ -205,15 +205,10 @@ class ImageClassifier(SourcedImages):
         return self.spec
 
     def check_data(self, data: Data) -> None:
-        """Refuse data of other classes, or arrays of another number of channels."""
+        """Refuse data of other classes, or pictures of another number of channels."""
         super().check_data(data)
-        has = data.spec.in_chans if isinstance(data.spec, ImageDataSpec) else 3
-        wants = self._images.in_chans
-        if has not in (3, wants):  # files have 3, and are read as the net wants them
-            raise InvalidValueError(
-                f"The arrays have {has} channels and the net takes {wants}. Build the task with "
-                f"in_chans={has}, or give arrays of {wants} channels."
-            )
+        if isinstance(data, ImageData):
+            data.check_channels(self._images.in_chans)
 
     def _pair(self, data: Data, unlabelled: Any) -> tuple[Samples, WeakAndStrong]:
         if not isinstance(data, ImageData):

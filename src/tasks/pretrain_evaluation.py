@@ -22,6 +22,7 @@ from ..errors import (
     InvalidValueError,
     NoDataError,
     check_count,
+    check_seed,
     shown,
     unknown_name,
 )
@@ -186,7 +187,7 @@ class Asked:
         if not self.protocol or not self.seeds:
             raise InvalidValueError("protocol= and seeds= must not be empty.")
         for seed in self.seeds:
-            check_count("seeds", seed, least=None)
+            check_seed(seed, name="seeds")
         check_count("epochs", self.epochs)
         check_count("batch_size", self.batch_size)
 

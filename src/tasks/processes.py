@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+)
 from torch import Tensor, distributed
 
 from ..errors import InvalidValueError
@@ -25,6 +30,25 @@ if TYPE_CHECKING:
 
 NUM_ROWS = 4096
 """Rows of features that are exchanged at a time: on GPUs they pass through the device's memory."""
+
+
+def refuse_sharded_weights(trainer: pl.Trainer) -> None:
+    """Refuse a Trainer under which no process has all weights, before it wraps the model.
+
+    Freezing after the wrap, best weights in memory, the head that is solved and the saved task
+    rely on whole tensors, which no process has then.
+
+    Raises:
+        InvalidValueError: The Trainer shards the weights.
+    """
+    kinds = FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy
+    if isinstance(trainer.strategy, kinds):
+        raise InvalidValueError(
+            f"trainer= shards the weights of the net ({type(trainer.strategy).__name__}), which "
+            "tasks do not support: expected a net that each device holds as a whole. Make the "
+            "Trainer with strategy='ddp'; a net whose training does not fit may fit with "
+            "finetune(strategy='lora')."
+        )
 
 
 def allow_frozen_blocks(task: Task, trainer: pl.Trainer) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 
+from ..data.balance import plain_balance
 from .saved import describe_task
 from .strategies import name_of
 
@@ -148,9 +149,7 @@ def run_settings(task: Task, data: Data, trainer: pl.Trainer) -> dict[str, Any]:
             "batch_size": getattr(trainer.train_dataloader, "batch_size", None),
             "num_workers": data.num_workers,
             "sees": data.sees,
-            "balance": data.balance
-            if data.balance is None or isinstance(data.balance, str)
-            else dict(data.balance),
+            "balance": plain_balance(data.balance),
         },
         "versions": {name: version(name) for name in _PACKAGES},
     }

@@ -34,7 +34,7 @@ def plain_loader(
     rank: int = 0,
 ) -> Loader | StreamLoader:
     """Build a loader over prepared samples, or a share of them; batches name their rows."""
-    check_count("batch_size", batch_size)
+    batch_size = check_count("batch_size", batch_size)
     if isinstance(samples, StreamSamples):
         return StreamLoader(
             samples,

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .task import Task
 
 _log = logging.getLogger("mealkit")
+FOUND = "found_batch_size"
+"""Under which name a run keeps the size that ``batch_size=\"auto\"`` came to."""
+
 _SETTINGS, _HISTORY, _FINISHED, _TASK = "settings.json", "history.csv", "finished.json", "task"
 
 
@@ -64,6 +67,20 @@ def open_run(
     return Run(Path(run), fingerprint=made_with, resume=resume, is_first=is_first)
 
 
+def found_size(run: object, *, resume: bool) -> int | None:
+    """Answer with the batch size that a run found when it began, if it is to go on; else None.
+
+    Another one might fit by now, and would be another run.
+    """
+    if not resume or not isinstance(run, str | Path):
+        return None
+    try:
+        size = _made_with(Path(run)).get(FOUND)
+    except RunError:  # it is said where the run is opened
+        return None
+    return None if size is None else int(size)
+
+
 class Run:
     """A folder that is new, holds a run that was stopped, or one that is finished.
 
@@ -93,7 +110,7 @@ class Run:
         self.finished = resume and (folder / _FINISHED).is_file()
         if resume and in_use:
             but = PLAN if self.finished else None
-            refuse_changes(folder, self._made_with(), fingerprint, but=but)
+            refuse_changes(folder, _made_with(folder), fingerprint, but=but)
         begun = resume and not self.finished and (folder / CHECKPOINT).is_file()
         self.checkpoint = folder / CHECKPOINT if begun else None
         """What the run goes on from; None where it starts."""
@@ -135,19 +152,25 @@ class Run:
             [{**row, "epoch": int(row["epoch"])} for row in rows], finished["best_epoch"]
         )
 
-    def _made_with(self) -> Mapping[str, Any]:  # Any: JSON
-        found = read_fingerprint(self.folder)
-        if found is not None:
-            return found
-        try:
-            settings = json.loads((self.folder / _SETTINGS).read_text(encoding="utf-8"))
-            made_with: Mapping[str, Any] = settings["fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{self.folder} holds no run that can be resumed: expected {_SETTINGS} with a "
-                "fingerprint in it. Name another folder with run=."
-            ) from error
-        return made_with
+
+def _made_with(folder: Path) -> Mapping[str, Any]:  # Any: JSON
+    """Answer with the fingerprint of the run in a folder.
+
+    Raises:
+        RunError: There is none.
+    """
+    found = read_fingerprint(folder)
+    if found is not None:
+        return found
+    try:
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        made_with: Mapping[str, Any] = settings["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder} holds no run that can be resumed: expected {_SETTINGS} with a "
+            "fingerprint in it. Name another folder with run=."
+        ) from error
+    return made_with
 
 
 class _Writer(pl.Callback):

@@ -25,7 +25,7 @@ from .lora import Adapters
 from .objectives import FollowUp, Objective
 from .optim import make_optimizer, make_scheduler, parameter_groups
 from .phases import Phases, is_cacheable
-from .processes import allow_frozen_blocks
+from .processes import allow_frozen_blocks, refuse_sharded_weights
 from .range_test import RangeTest
 from .results import History, Predictions
 from .saved import save_task
@@ -280,11 +280,16 @@ class Task(pl.LightningModule):
         return not any(bool(parameter.any()) for parameter in self.head.parameters())
 
     def setup(self, stage: str) -> None:
-        """Tell the data what the backbone wants, check that they fit together, and prepare DDP."""
+        """Tell the data what the backbone wants, check that they fit together, and prepare DDP.
+
+        Raises:
+            InvalidValueError: They do not fit, or the Trainer shards the weights.
+        """
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, Data):
             self.check_data(data)
             data.prepare(self.input_spec)
+        refuse_sharded_weights(self.trainer)
         if stage == "fit":
             allow_frozen_blocks(self, self.trainer)
 

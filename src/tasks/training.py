@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import distributed as dist
 
-from ..errors import InvalidValueError, check_count, shown, unknown_name
+from ..errors import InvalidValueError, check_count, check_seed, shown, unknown_name
 from .progress import make_bar
 from .strategies import Strategy, name_of
 
@@ -100,6 +100,10 @@ class Training:
             raise InvalidValueError(f"Training cannot start: {'; '.join(problems)}.")
         if self.batch_norm not in ("auto", "frozen", "moving"):
             raise unknown_name("batch_norm setting", self.batch_norm, ("auto", "frozen", "moving"))
+        for name, (kind, _) in _KINDS.items():  # those of NumPy are nothing to JSON and timedelta
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, int(value) if kind is Integral else float(value))
+        check_seed(self.seed)
 
     def _problems_of_types(self) -> list[str]:
         problems = []
@@ -164,6 +168,7 @@ class Plan:
         number = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr < math.inf:
             raise InvalidValueError(f"lr={self.lr!r}: expected a positive number.")
+        object.__setattr__(self, "lr", float(self.lr))
 
     def __str__(self) -> str:
         rate = "a rate to be found" if self.finds_lr else f"{self.lr:g}"

@@ -556,3 +556,110 @@ def test_augmentation_is_light_named_or_the_users_own(shapes):
     data.augment = "strong"
     with pytest.raises(UnknownNameError, match="augmentation 'strong'"):
         data.augment_batch(batch, epoch=0)
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        (lambda first, second: first, "expected a function that turns a path"),
+        (lambda path: None, r"group= answered None for the path 'circle/circle00.png'"),
+        (lambda path: {}[path], r"failed on the path 'circle/circle00.png' \(KeyError"),
+    ],
+)
+def test_functions_that_name_no_group_are_refused(shapes, group, words):
+    with pytest.raises(DataError, match=words):
+        ImageData.from_folders(shapes, group=group)
+
+
+def test_a_column_is_of_pictures_or_of_labels(shapes):
+    with pytest.raises(DataError, match="image='path' and label='path' are one column"):
+        ImageData.from_data_frame(table(shapes), image="path", label="path", root=shapes)
+    with pytest.raises(DataError, match="'image' are one column"):
+        ImageData.from_dataset(Pairs(), image="image", label="image")
+
+
+def test_a_root_that_is_no_folder_is_refused(shapes):
+    with pytest.raises(DataError, match="root=3: expected the folder"):
+        ImageData.from_data_frame(table(shapes), image="path", label="kind", root=3)
+    with pytest.raises(NoDataError, match=r"no folder root='nowhere' \(looked in "):
+        ImageData.from_data_frame(table(shapes), image="path", label="kind", root="nowhere")
+
+
+def test_an_empty_text_is_no_label(shapes):
+    paths = sorted(shapes.glob("*/*.png"))
+    labels = ["", *(path.parent.name for path in paths[1:])]
+    with pytest.raises(ClassError, match=r"1 of the training rows have an empty text.*row 0 "):
+        ImageData.from_files(paths, labels)
+    sets = [["round", ""], *([path.parent.name] for path in paths[1:])]
+    with pytest.raises(ClassError, match="1 of the training rows have an empty text"):
+        ImageData.from_files(paths, sets)
+
+
+def test_what_is_no_table_of_a_file_is_refused(shapes):
+    with pytest.raises(DataError, match="is a folder: expected the path of a table"):
+        ImageData.from_csv(shapes, image="path", label="kind")
+    with pytest.raises(DataError, match=r"Got a data frame.*from_data_frame"):
+        ImageData.from_csv(table(shapes), image="path", label="kind")
+
+
+def test_arrays_need_the_channels_of_the_first(caplog):
+    images = [*pixels(6), *(np.dstack([one, one[..., :1]]) for one in pixels(4, size=12))]
+    data = ImageData.from_arrays([*images, images[0][..., 0]], [*"ababab", *"abab", "a"], split=0)
+    assert len(data.train) == 7  # grey is repeated
+    assert len(data.report) == 4
+    reason = "an array with 4 channels, and the first one to train on has 3"
+    assert data.report.entries[0] == ("6", reason)
+    assert "Left out 4 of 11 images" in caplog.text
+    with pytest.raises(UnreadableError, match=r"the class 'a' in the val part.*4 channels"):
+        ImageData.from_arrays(pixels(4), [*"abab"], val=(images[6:], [*"abab"]))
+
+
+@pytest.mark.parametrize("seed", [2**70, "1"])
+def test_seeds_are_checked_by_every_source(shapes, seed):
+    with pytest.raises(InvalidValueError, match=f"seed={seed!r}"):
+        ImageData.from_folders(shapes, seed=seed)
+
+
+def test_a_seed_of_numpy_is_one_like_others(shapes):
+    given, plain = (ImageData.from_folders(shapes, seed=seed) for seed in (np.int64(3), 3))
+    assert given.train.ids == plain.train.ids
+    assert type(given.seed) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("augmentation", "augment"), ("mixup", "mix"), ("num_worker", "num_workers")],
+)
+def test_a_setting_with_another_name_is_warned_of(shapes, caplog, name, meant):
+    data = ImageData.from_folders(shapes)
+    with caplog.at_level(logging.WARNING, logger="mealkit"):
+        setattr(data, name, "heavy")
+        assert f"data.{name} is no setting of ImageData" in caplog.text
+        assert f"Did you mean data.{meant}?" in caplog.text
+        caplog.clear()
+        data.augment, data.my_own_note, data.n_views = "heavy", "anything", 2
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("in_chans", "fits"), [(1, True), (3, True), (4, True), (2, False)])
+def test_files_are_read_with_one_three_or_four_channels(shapes, in_chans, fits):
+    data = ImageData.from_folders(shapes)
+    if fits:
+        data.check_channels(in_chans)
+        data.prepare(ImageSpec(size=(8, 8), mean=(0.5,) * in_chans, std=(0.5,) * in_chans))
+        assert data.train.__getitems__([0])["image"].shape == (1, in_chans, 8, 8)
+        return
+    with pytest.raises(InvalidValueError, match=r"net takes 2 channels, and files.*1, 3, 4"):
+        data.check_channels(in_chans)
+
+
+@pytest.mark.parametrize(("in_chans", "fits"), [(1, True), (3, True), (4, False), (2, False)])
+def test_grey_arrays_are_repeated_to_three_and_no_others(in_chans, fits):
+    data = ImageData.from_arrays(pixels(4)[..., 0], [*"abab"])
+    if fits:
+        data.check_channels(in_chans)
+        data.prepare(ImageSpec(size=(8, 8), mean=(0.5,) * in_chans, std=(0.5,) * in_chans))
+        assert data.train.__getitems__([0])["image"].shape == (1, in_chans, 8, 8)
+        return
+    with pytest.raises(InvalidValueError, match=f"have 1 channels and the net takes {in_chans}"):
+        data.check_channels(in_chans)

@@ -54,6 +54,31 @@ def test_what_was_accumulated_before_is_multiplied(make_task) -> None:
     assert task.plan.training.accumulate == 6
 
 
+def test_a_run_that_goes_on_keeps_the_size_it_began_with(make_task, tmp_path) -> None:
+    class Stop(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module) -> None:
+            if trainer.current_epoch == 1:
+                raise RuntimeError("stopped")
+
+    def train(most: int, *, run: str, callbacks=()) -> tuple:
+        task = make_task()
+        task.data.batch_size = None
+        task.objective = Full(most)
+        asked = {"strategy": "full", "batch_size": "auto", "run": tmp_path / run, "resume": True}
+        return task, task.finetune(epochs=2, callbacks=callbacks, **asked)
+
+    whole, history = train(8, run="whole")
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(8, run="run", callbacks=[Stop()])
+    resumed, _ = train(32, run="run")  # there would be room for all by now
+    assert max(resumed.objective.sizes) == 8
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+    finished, again = train(32, run="whole")
+    assert again == history
+    assert finished.objective.sizes == []
+
+
 def test_the_trial_leaves_no_trace(make_task) -> None:
     class Look(pl.Callback):
         def on_fit_start(self, trainer, pl_module) -> None:

@@ -206,6 +206,7 @@ def test_lightning_resumes_from_its_own_checkpoint(
         ({"callbacks": [5]}, r"callbacks=\[5\]: expected a list of callbacks"),
         ({"logger": True}, "logger=True: expected a logger of pytorch_lightning"),
         ({"run": 5}, "run=5: expected the path of a folder"),
+        ({"run": "runs/a", "resume": "yes"}, "resume='yes': expected True or False"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(make_task: Make, settings, words) -> None:
@@ -219,6 +220,48 @@ def test_training_names_values_of_another_kind() -> None:
     with pytest.raises(InvalidValueError, match="patience=True: expected a whole number"):
         Training(patience=True)
     assert Training(ema=None, seed=np.int64(3)).seed == 3
+
+
+def test_a_search_may_hand_on_the_numbers_of_numpy(make_task: Make, tmp_path: Path) -> None:
+    plain, given = make_task(), make_task()
+    plain.finetune(epochs=2, batch_size=8, lr=2**-9, training=Training(accumulate=2, ema=0.5))
+    settings = Training(
+        accumulate=np.int64(2), ema=np.float32(0.5), time_limit_seconds=np.float32(900)
+    )
+    given.data.balance = None
+    asked = {"epochs": np.int64(2), "batch_size": np.int64(8), "lr": np.float32(2**-9)}
+    given.finetune(**asked, training=settings, run=tmp_path / "run")
+    for name, value in given.state_dict().items():
+        assert torch.equal(value, plain.state_dict()[name]), name
+    given.data.balance = {"circle": np.float32(2)}
+    history = given.finetune(**asked, training=settings, run=tmp_path / "balanced")
+    again = given.finetune(**asked, training=settings, run=tmp_path / "balanced", resume=True)
+    assert again == history
+    assert len(given.predict(given.data.val.ids, batch_size=np.int64(5))) == len(given.data.val)
+    task = ImageClassifier(
+        "mealkit_tiny", classes=["a", "b"], size=np.int64(40), dropout=np.float32(0.25)
+    )
+    task.save(tmp_path / "saved")
+    assert mealkit.load(tmp_path / "saved").input_spec.size == (40, 40)
+
+
+def test_a_seed_that_no_generator_takes_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match=r"seed=9223372036854775808: expected at least"):
+        Training(seed=2**63)
+
+
+def test_pictures_that_are_lost_in_training_are_said(
+    make_task: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make_task()
+    broken = task.data.train.ids[3]
+    Path(broken).write_text("no picture any more")
+    task.finetune(epochs=1, strategy="full")
+    assert "1 problems with inputs came up in training" in caplog.text
+    assert broken in caplog.text
+    caplog.clear()
+    task.finetune(epochs=1, strategy="full")  # which loses the same one again
+    assert "came up in training" not in caplog.text
 
 
 def test_training_lists_every_problem_at_once() -> None:
@@ -292,6 +335,8 @@ def test_tasks_that_cannot_be_meant_are_refused(built, words) -> None:
         (None, "classes=None: expected several names"),
         (["a", None], "None is no name"),
         (["", "b"], "'' is no name"),
+        ({"a", "b"}, "classes is a set: expected a list, whose order"),
+        ({"a": 0, "b": 1}, "classes is a dict: expected a list"),
     ],
 )
 def test_classes_that_cannot_be_meant_are_refused(classes, words) -> None:
@@ -359,6 +404,16 @@ def test_arrays_of_other_channels_than_the_net_are_refused_before_the_first_batc
     task = ImageClassifier("mealkit_tiny", classes=data.classes, pretrained=False)
     with pytest.raises(InvalidValueError, match="arrays have 4 channels and the net takes 3"):
         task.finetune(data)
+
+
+def test_files_of_channels_that_no_file_has_are_refused_before_the_first_batch(
+    shapes: Path,
+) -> None:
+    task = ImageClassifier.from_folders(
+        shapes, backbone="mealkit_tiny", pretrained=False, in_chans=2
+    )
+    with pytest.raises(InvalidValueError, match="net takes 2 channels, and files are read with"):
+        task.finetune(epochs=1)
 
 
 def test_size_is_changed_for_net_and_data(photos: Path) -> None:

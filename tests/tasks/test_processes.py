@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies import (
+    DDPStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+)
 
 from mealkit import ImageClassifier
 from mealkit.errors import InvalidValueError
@@ -207,6 +212,16 @@ def test_ddp_is_told_of_blocks_that_will_be_frozen() -> None:
             options([(0.0, 1.0)], **given)
     other = types.SimpleNamespace(strategy=SingleDeviceStrategy("cpu"))
     allow_frozen_blocks(_Trains((0.0,)), other)
+
+
+@pytest.mark.parametrize("kind", [FSDPStrategy, ModelParallelStrategy])
+def test_a_trainer_that_shards_weights_is_refused_before_the_first_batch(make_task, kind) -> None:
+    task: ImageClassifier = make_task()
+    # Lightning builds a Trainer with one of these on GPUs only.
+    trainer = types.SimpleNamespace(strategy=kind(), datamodule=task.data)
+    task.trainer = trainer
+    with pytest.raises(InvalidValueError, match=f"shards the weights.*{kind.__name__}.*'lora'"):
+        task.setup("fit")
 
 
 def test_what_lightning_sends_to_spawned_processes_can_be_sent(photos: Path) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 import mealkit
 from mealkit import ImageClassifier
 from mealkit.backbones import create
-from mealkit.errors import BackboneError, NoDataError, SavedTaskError
+from mealkit.errors import BackboneError, InvalidValueError, NoDataError, SavedTaskError
 from mealkit.specs import ImageDataSpec
 
 Make = Callable[..., ImageClassifier]
@@ -278,3 +278,8 @@ def test_golden_forecasters_of_earlier_versions_forecast_what_they_did(
 def test_there_are_golden_tasks() -> None:
     assert len(list(GOLDEN.glob("format-*/task/task.json"))) >= 1
     assert len(list(GOLDEN.glob("series-*/task/task.json"))) >= 1
+
+
+def test_what_is_no_path_is_refused(make_task: Make) -> None:
+    with pytest.raises(InvalidValueError, match="folder=3: expected the path of a folder"):
+        make_task().save(3)
