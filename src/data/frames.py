@@ -94,8 +94,9 @@ def _row_with_rows_in_it(frame: pandas.DataFrame, separator: str) -> int | None:
     for row, place, text in broken:
         first, *others = text.splitlines()
         # The first line is the end of a row: values of the columns before stand in front of it.
-        begun = [None] * place + first.split(separator)
-        for fields in (begun, *(line.split(separator) for line in others)):
+        begun: list[str | None] = [*[None] * place, *first.split(separator)]
+        lines: list[Sequence[str | None]] = [begun, *(line.split(separator) for line in others)]
+        for fields in lines:
             found = [
                 counts[column][value] - (columns[column][row] == value)
                 for column, value in enumerate(fields[: len(columns)])

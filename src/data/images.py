@@ -326,7 +326,9 @@ class ImageData(Data):
         tables = [
             None
             if part is None or name in streams
-            else sources.from_dataset(part, **columns, group=group if name == "train" else None)
+            else sources.from_dataset(
+                part, image=image, label=label, group=group if name == "train" else None
+            )
             for name, part in given.items()
         ]
         if "train" in streams:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -303,7 +303,7 @@ def _refuse_dates(arrays: Any) -> None:  # Any: see `rows_of_arrays`
     Raises:
         DataError: One of them does.
     """
-    several = arrays.values() if isinstance(arrays, dict) else (arrays,)
+    several: Iterable[Any] = arrays.values() if isinstance(arrays, dict) else (arrays,)
     several = arrays if isinstance(arrays, (list, tuple)) else several
     if any(is_dated_index(getattr(array, "index", None)) for array in several):
         raise DataError(

@@ -47,7 +47,7 @@ def is_series(value: object) -> bool:
     return isinstance(value, (pandas.Series, *_classes(polars, "Series")))
 
 
-def _classes(module: object, name: str) -> tuple[type, ...]:
+def _classes(module: object, name: str) -> tuple[Any, ...]:  # Any: types of polars
     found = getattr(module, name, None)
     return () if found is None else (found,)
 
@@ -95,7 +95,8 @@ class FrameForm:
         """Look at a frame whose columns are known."""
         kind = frame_kind(frame) or "pandas"
         columns = {str(name): name for name in frame.columns}
-        names, series, time, days = {}, None, None, False
+        names: dict[Any, Any] = {}
+        series, time, days = None, None, False
         if roles.series is not None and (len(roles.target) < 2 or roles.rows):
             cells = frame[columns[roles.series]]
             series = getattr(cells, "dtype", None)
@@ -165,7 +166,8 @@ def _pandas_column(cells: list[Any], dtype: Any) -> Any:
         return pandas.Series(cells, dtype=dtype)
     stamped = isinstance(cells[0], pandas.Timestamp)
     if stamped and isinstance(dtype, pandas.PeriodDtype):
-        return pandas.Series(pandas.DatetimeIndex(cells).tz_localize(None).to_period(dtype.freq))
+        times: Any = pandas.DatetimeIndex(cells).tz_localize(None)  # Any: stubs know few units
+        return pandas.Series(times.to_period(dtype.freq))
     if stamped != pandas.api.types.is_datetime64_any_dtype(dtype) and _has_times(dtype):
         return cells  # dates that were written as integers
     if stamped and not _has_times(dtype):

@@ -217,7 +217,9 @@ class ForecastEvaluation:
         table = self._table()
         if self.forecasts.form.kind == "pandas":
             return table
-        return self.forecasts.form.frame(table.reset_index().to_dict("list"))
+        return self.forecasts.form.frame(
+            {str(name): list(cells) for name, cells in table.reset_index().items()}
+        )
 
     def _table(self) -> pd.DataFrame:
         columns = {self.model: dict(self.metrics), "seasonal_naive": dict(self.naive)}
@@ -252,7 +254,8 @@ def probabilities_of(levels: float | Sequence[float]) -> tuple[float, ...]:
     Raises:
         InvalidValueError: A level lies outside of (0, 100).
     """
-    levels = [float(levels)] if isinstance(levels, Real) and levels is not True else levels
+    if isinstance(levels, Real) and not isinstance(levels, bool):
+        levels = [float(levels)]
     if isinstance(levels, str) or not isinstance(levels, Iterable):
         raise InvalidValueError(f"level={levels!r}: expected percentages, such as level=[80, 95].")
     levels = list(levels)
