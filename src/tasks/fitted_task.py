@@ -457,7 +457,8 @@ class FittedTask(SourcedTask):
         """Start from a fresh backbone, of a size that fits the data."""
         if self.chooses or self.net.solved:
             name = "ridge" if self.chooses else self.net.name
-            own = self.context or (None if self.chooses else self.net.input_spec.context_steps)
+            # Not the context of the last fit: it would only ever become shorter.
+            own = self.context or (None if self.chooses else self.own_context)
             seen = None if own is None else {"context_steps": own}
             self.backbone = create(name, data.spec, preprocessing=seen)
             self.objective = objective_of(self.net, self.context)

@@ -75,6 +75,24 @@ def test_the_next_fit_learns_from_the_new_rows():
     assert np.array_equal(task.predict().quantiles, whole.predict().quantiles)
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_the_next_fit_looks_at_as_much_of_the_past_as_the_first(is_loaded, tmp_path):
+    """The context that was chosen is no limit: with new rows a longer one may be better."""
+    noise = np.random.default_rng(0).normal(size=160)
+    far = noise + np.roll(noise, 12)  # the value of 12 steps ago comes again
+    arrays = {"a": np.concatenate([noise[:60], far[60:]])}
+    whole = Forecaster.from_arrays(arrays, horizon=4, backbone="ridge")
+    whole.finetune()
+    task = Forecaster.from_arrays({"a": noise[:60]}, horizon=4, backbone="ridge")
+    task.finetune()
+    assert task.net.input_spec.context_steps < whole.net.input_spec.context_steps
+    if is_loaded:
+        task.save(tmp_path / "task")
+        task = mealkit.load(tmp_path / "task")
+    task.finetune(whole.data)
+    assert np.array_equal(task.predict().quantiles, whole.predict().quantiles)
+
+
 def test_a_new_series_is_forecast_from_its_own_past(caplog):
     known, new = apart(sales())
     task = Forecaster.from_data_frame(known, horizon=7, backbone="ridge")
