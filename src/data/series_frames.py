@@ -95,7 +95,8 @@ class FrameForm:
         """Look at a frame whose columns are known."""
         kind = frame_kind(frame) or "pandas"
         columns = {str(name): name for name in frame.columns}
-        names, series, time, days = {}, None, None, False
+        names: dict[str, Any] = {}
+        series, time, days = None, None, False
         if roles.series is not None and (len(roles.target) < 2 or roles.rows):
             cells = frame[columns[roles.series]]
             series = getattr(cells, "dtype", None)

@@ -217,7 +217,8 @@ class ForecastEvaluation:
         table = self._table()
         if self.forecasts.form.kind == "pandas":
             return table
-        return self.forecasts.form.frame(table.reset_index().to_dict("list"))
+        columns = table.reset_index()
+        return self.forecasts.form.frame({str(name): list(columns[name]) for name in columns})
 
     def _table(self) -> pd.DataFrame:
         columns = {self.model: dict(self.metrics), "seasonal_naive": dict(self.naive)}
