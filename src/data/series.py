@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,8 @@ class SeriesData(Data):
         self.scale = Scale.learn(table, self.learnt)
         most = int((self.known - self.learnt).max()) - horizon
         stride = max(1, horizon // VAL_ORIGINS, -(-most // MOST_ORIGINS))
+        while math.gcd(stride, spec.season) > 1:  # else some hours of the day are never looked at
+            stride += 1
         beside = table.covariates
         if beside is not None:
             spec = spec.replace_covariates(beside.measured(table.offsets, self.learnt))

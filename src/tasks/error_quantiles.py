@@ -93,15 +93,17 @@ class ErrorQuantiles(nn.Module):
             (N, H, Q), rising along Q where the levels rise.
         """
         rows = {id: number + 1 for number, id in enumerate(self.own)}
-        chosen = self.table.cpu().numpy()[[rows.get(id, 0) for id in ids]]
+        # Forecasts are many and series few: what is worked out once per series is only spread here.
+        used, row_of = np.unique([rows.get(id, 0) for id in ids], return_inverse=True)
         steps = np.arange(mean.shape[1])
         widen = np.sqrt(np.maximum(1.0, (steps + 1) / self.horizon))
+        chosen = self.table.cpu().numpy()[used]
         chosen = chosen[:, np.minimum(steps, self.horizon - 1)] * widen[:, None]
         right = np.clip(np.searchsorted(GRID, levels), 1, len(GRID) - 1)
         low, high = np.array(GRID)[right - 1], np.array(GRID)[right]
         share = np.clip((levels - low) / (high - low), 0, 1)
         offsets = chosen[..., right - 1] * (1 - share) + chosen[..., right] * share
-        answer: Array = mean[..., None] + units[:, None, None] * offsets
+        answer: Array = mean[..., None] + units[:, None, None] * offsets[row_of]
         return answer
 
     def settings(self) -> dict[str, Any]:  # Any: plain JSON values
