@@ -217,14 +217,9 @@ class ForecastEvaluation:
         table = self._table()
         if self.forecasts.form.kind == "pandas":
             return table
-<<<<<<< .merge_file_GHPdcM
         return self.forecasts.form.frame(
             {str(name): list(cells) for name, cells in table.reset_index().items()}
         )
-=======
-        columns = table.reset_index()
-        return self.forecasts.form.frame({str(name): list(columns[name]) for name in columns})
->>>>>>> .merge_file_JD4w1U
 
     def _table(self) -> pd.DataFrame:
         columns = {self.model: dict(self.metrics), "seasonal_naive": dict(self.naive)}
