@@ -272,6 +272,16 @@ def test_parts_do_not_overlap():
     assert (rest.origins.steps.min(), rest.origins.steps.max()) == (135, 174)
 
 
+@pytest.mark.parametrize("horizon", [96, 192])
+def test_validation_looks_at_all_hours_of_the_day(horizon):
+    """A stride of 12 or 24 hours would tell of one or two hours alone."""
+    data = SeriesData.from_data_frame(hourly(3000), horizon=horizon, season=24)
+    hours = data.val.origins.steps % 24
+    assert len(set(hours.tolist())) == 24
+    per_horizon = horizon / np.diff(data.val.origins.steps).max()
+    assert 6 < per_horizon <= 8
+
+
 def test_scales_are_learnt_from_the_training_part_only():
     frame = hourly()
     frame.loc[140:, "sales"] = 1e6
