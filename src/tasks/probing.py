@@ -117,6 +117,7 @@ class Probing(pl.Callback):
                 "have one part only. Give val=, or leave split= above 0."
             )
         self._task, self._every = task, every
+        self._untrained: dict[str, float] = {}
         self._parts: list[Samples] = []
         for part in (data.train, held):
             rows = some_rows(single_labels(part), MOST_ROWS // 2, seed=data.seed)
@@ -134,12 +135,19 @@ class Probing(pl.Callback):
             part.prepare(self._task.input_spec)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose how often to probe, and probe before the first step; not in a resumed run."""
+        """Choose how often to probe, and probe before the first step.
+
+        A resumed run has the values of before it; those that no row of the history has yet are told
+        again.
+        """
         epochs = self._epochs(trainer)
         if trainer.is_global_zero:
             _log.info(self._plan(trainer, epochs))
-        if trainer.global_step == 0:
-            self._probe(trainer, "untrained")
+        if self._untrained:
+            if trainer.current_epoch == 0:
+                self._task.measured |= self._untrained
+        elif trainer.global_step == 0:
+            self._untrained = self._probe(trainer, "untrained")
 
     def on_train_batch_end(
         self,
@@ -179,7 +187,15 @@ class Probing(pl.Callback):
             f"{len(epochs)} of {num_epochs} epochs, {share:.1%} of the passes of the run."
         )
 
-    def _probe(self, trainer: pl.Trainer, prefix: str) -> None:
+    def state_dict(self) -> dict[str, Any]:  # Any: plain values, for Lightning
+        """Answer with what a resumed run cannot measure any more."""
+        return {"untrained": self._untrained}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        self._untrained = dict(state_dict["untrained"])
+
+    def _probe(self, trainer: pl.Trainer, prefix: str) -> dict[str, float]:
         parts = []
         for samples in self._parts:
             loader = Loader(Fetch(samples))
@@ -197,3 +213,4 @@ class Probing(pl.Callback):
         if trainer.is_global_zero and prefix == "untrained":
             words = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
             _log.info(f"The backbone as it is: {words}.")
+        return named

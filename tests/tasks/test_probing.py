@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from mealkit import ImageData, SSLPretrainer
 from mealkit.backbones import create
 from mealkit.errors import InvalidValueError, NoDataError
 from mealkit.specs import ImageDataSpec
+from mealkit.tasks import checkpoint
 from mealkit.tasks.probing import probe_features, some_rows
 
 
@@ -58,6 +60,28 @@ def test_the_curve_begins_with_the_untrained_backbone_and_ends_with_the_last() -
     assert [row["epoch"] for row in history.rows if "probe/linear" in row] == probed
     last = history.rows[-1]
     assert last["probe/knn"] == pre.evaluate(labelled()).to_frame()["accuracy"][0]
+
+
+class Stop(pl.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == 1:
+            raise RuntimeError("stopped")
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_keeps_the_first_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "MOST_SHARE", float("inf"))
+    settings = {"epochs": 2, "batch_size": 24, "probe_every": 1}
+    expected = make().pretrain(**settings, probe=labelled())
+    with pytest.raises(RuntimeError, match="stopped"):
+        make().pretrain(**settings, probe=labelled(), run=tmp_path / "run", callbacks=[Stop()])
+    history = make().pretrain(**settings, probe=labelled(), run=tmp_path / "run", resume=True)
+    for row, other in zip(history.rows, expected.rows, strict=True):
+        assert {n: v for n, v in row.items() if n != "seconds"} == {
+            n: v for n, v in other.items() if n != "seconds"
+        }
 
 
 def test_probes_change_nothing_of_what_is_learnt() -> None:
