@@ -104,7 +104,7 @@ def test_a_text_with_rows_in_it_is_reported(
 
 
 def test_what_is_no_file_of_a_table_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be opened: Is a directory"):
+    with pytest.raises(DataError, match="is a folder: expected the path of a table"):
         read_csv(tmp_path)
     with pytest.raises(DataError) as caught:
         read_csv(pandas.DataFrame({"text": ["a"] * 100}))
