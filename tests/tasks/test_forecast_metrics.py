@@ -239,6 +239,25 @@ def test_seasonal_naive_on_ett_has_the_digits_of_fev_bench(shared: Path):
 
 
 @pytest.mark.real
+@pytest.mark.parametrize(("horizon", "mse", "mae"), [(96, 0.364, 0.391), (192, 0.397, 0.410)])
+def test_ridge_on_ett_has_the_digits_of_the_long_protocol(
+    shared: Path, horizon: int, mse: float, mae: float
+):
+    """12 months train, 4 validate, 4 are scored from every hour, in deviations of the first 12."""
+    hours = 24 * 30 * np.array([12, 4, 4])
+    frame = pd.read_csv(shared / "data/ETTh1.csv")[: hours.sum()]
+    data = SeriesData.from_data_frame(frame, horizon=horizon, val=hours[1], test=hours[2])
+    task = Forecaster.from_data(data, backbone="ridge", context=512)
+    task.finetune(refit=False)
+    answer = task.evaluate(step=1)
+    deviation = frame.drop(columns="date")[: hours[0]].std(ddof=0)
+    unit = deviation[list(answer.forecasts.series)].to_numpy()[:, None]
+    errors = (answer.actual - answer.forecasts.mean) / unit
+    assert np.square(errors).mean() == pytest.approx(mse, abs=2e-3)
+    assert np.abs(errors).mean() == pytest.approx(mae, abs=2e-3)
+
+
+@pytest.mark.real
 @pytest.mark.parametrize(
     ("backbone", "smape", "mase"),
     [("naive2", 9.161, 2.777), ("seasonal-naive", 9.161, 2.777), ("theta", 9.093, 2.637)],

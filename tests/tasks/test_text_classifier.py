@@ -359,6 +359,20 @@ def test_real_tickets_with_few_labels(shared: Path) -> None:
     assert task.evaluate().metrics["accuracy"] > 0.80
 
 
+@pytest.mark.real
+def test_neighbours_of_real_tickets(shared: Path) -> None:
+    train, test = (pd.read_csv(shared / f"data/banking77-{part}.csv") for part in ("train", "test"))
+    task = TextClassifier.from_data_frame(
+        train,
+        text="text",
+        label="category",
+        test=test,
+        split=0,
+        backbone=shared / "models/all-MiniLM-L6-v2",
+    )
+    assert task.knn().metrics["accuracy"] > 0.91
+
+
 @pytest.mark.parametrize(("few", "expected"), [(64, "freeze"), (2, "freeze_unfreeze")])
 def test_few_labels_leave_the_backbone_frozen_and_it_is_said(
     data: TextData, caplog: pytest.LogCaptureFixture, monkeypatch, few: int, expected: str
