@@ -14,15 +14,9 @@ from torch import Tensor, nn
 from ..errors import BackboneError, InvalidValueError, require
 from ..specs import SeriesDataSpec, SeriesSpec
 from .registry import BackboneInfo, Request
+from .series_families import LAYOUT, MOST_CONTEXT, from_hub, series_of
 from .series_net import WINDOW
-from .series_transformers import (
-    LAYOUT,
-    MOST_CONTEXT,
-    TransformersSeries,
-    Wrapped,
-    from_hub,
-    series_of,
-)
+from .series_transformers import TransformersSeries, Wrapped
 from .sources import Config
 from .transformers_net import json_of, read_folder
 from .weights import Weights, load

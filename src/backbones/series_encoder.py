@@ -17,8 +17,7 @@ from ..specs import SeriesDataSpec, SeriesSpec
 from .base import Backbone, Block
 from .blocks import make_blocks, partition
 from .registry import Request
-from .series_net import LOSSES, WINDOW, scaled, window_units
-from .series_transformers import (
+from .series_families import (
     KINDS,
     LAYOUT,
     folder_config,
@@ -30,6 +29,7 @@ from .series_transformers import (
     record,
     series_of,
 )
+from .series_net import LOSSES, WINDOW, scaled, window_units
 from .series_transformers import build as build_forecasting
 from .sources import NET, Config
 from .weights import Weights, below, load

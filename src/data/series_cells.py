@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ _BLANK = ("", "na", "nan", "null", "none", "n/a", "nat")
 
 def kind_of(cells: Sequence[Any]) -> str:
     """Say whether cells are times, numbers, or texts; a few of them tell."""
-    present = [cell for cell in cells if not is_blank(cell)][:100]
+    present = list(islice((cell for cell in cells if not is_blank(cell)), 100))
     if not present:
         return "number"
     values = pandas.Series(present)

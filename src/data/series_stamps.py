@@ -48,13 +48,14 @@ def to_times(values: Sequence[Any], *, name: str) -> tuple[Array, str | None]:  
     if numbers is not None:
         dates = _compact(numbers)
         return numbers if dates is None else dates, None
-    if cells.map(lambda cell: isinstance(cell, (int, float, bool))).any():
+    dated = pandas.api.types.is_datetime64_any_dtype(cells)
+    if not dated and cells.map(lambda cell: isinstance(cell, (int, float, bool))).any():
         wrong = next(row for row, cell in enumerate(values) if isinstance(cell, (int, float, bool)))
         raise DataError(
             f"Row {wrong} of the time column {name!r} holds {values[wrong]!r}; expected dates, or "
             "whole numbers in every row."
         )
-    stamps = _parse(cells, name)
+    stamps = cells if dated else _parse(cells, name)
     bad = np.flatnonzero(stamps.isna().to_numpy())
     if len(bad):
         shown = ", ".join(f"row {row}: {values[row]!r}" for row in bad[:5])

@@ -20,7 +20,7 @@ from ..data.series_entries import is_dataset, rows_of_dataset
 from ..data.series_frames import FrameForm, as_frame, is_series, with_index
 from ..data.series_future import with_future
 from ..data.series_samples import Origins, Scale, SeriesSamples
-from ..data.series_table import SeriesTable, infer_season
+from ..data.series_table import SeriesTable, infer_season, names_of
 from ..data.series_time import Frequency
 from ..data.text_sources import read_table as read_file
 from ..errors import InvalidValueError, NoDataError, check_count
@@ -63,12 +63,25 @@ def read_table(task: Forecaster, inputs: Any) -> tuple[SeriesTable, FrameForm]:
         task.check_data(inputs)
         return inputs.table, inputs.form
     report = Report()
-    rows, form, _ = read_rows_of(spec, inputs, report)
+    rows, form, frame = read_rows_of(spec, inputs, report)
+    if frame is not None and spec.series is None and spec.target:
+        _tell_other_columns(spec, frame)
     dated = None if rows.times is None else spec.frequency
     table = build_table(rows, frequency=dated, season=spec.season, report=report)
     if len(report):
         _log.warning(f"{report}")
     return table, form
+
+
+def _tell_other_columns(spec: SeriesDataSpec, frame: Any) -> None:  # Any: of pandas or polars
+    """Say which columns of a wide table are no series: a new one there is easily taken for one."""
+    known = {spec.time, *spec.target, *Wanted.as_in(spec)}
+    other = [str(name) for name in frame.columns if str(name) not in known]
+    if other:
+        _log.info(
+            f"Not forecast, for they were not learnt from: the columns {names_of(other)}. New "
+            "series need a row per series and time, or a task of their own."
+        )
 
 
 def read_rows_of(spec: SeriesDataSpec, inputs: Any, report: Report) -> tuple[Rows, FrameForm, Any]:

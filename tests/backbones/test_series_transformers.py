@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from mealkit import backbones
-from mealkit.backbones.series_transformers import KINDS
+from mealkit.backbones.series_families import KINDS
 from mealkit.errors import BackboneError, InvalidValueError, UnknownNameError, WeightsError
 from mealkit.specs import SeriesDataSpec
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mealkit.data import SeriesData
+from mealkit.data.series_cells import kind_of
 from mealkit.data.series_stamps import looks_dated, to_times
 from mealkit.errors import DataError
 
@@ -77,3 +78,15 @@ def test_fractions_of_seconds_are_refused_and_not_cut_off():
 def test_periods_are_times():
     data = read(pd.period_range("2020-01", periods=30, freq="M"))
     assert (data.spec.time, data.spec.frequency) == ("when", "MS")
+
+
+def test_kinds_and_dates_are_told_without_a_call_per_cell(count_calls):
+    few, many = (list(pd.date_range("2024-01-01", periods=count)) for count in (1_000, 30_000))
+    for cells in (few, many):
+        assert kind_of([None, "", *cells]) == "time"
+        assert to_times(cells, name="date")[0][-1] == np.datetime64(cells[-1])
+    assert count_calls(kind_of, many) == count_calls(kind_of, few)
+    asked = [
+        count_calls(lambda cells: to_times(cells, name="date"), cells) for cells in (few, many)
+    ]
+    assert asked[1] < asked[0] + 1_000

@@ -109,6 +109,18 @@ def test_new_values_and_new_series_are_forecast_as_they_were_learnt(task):
         task.predict(frame.rename(columns={"sales": "turnover"}))
 
 
+def test_new_columns_of_a_wide_table_are_said_to_be_no_series(caplog):
+    wide = sales().pivot(index="date", columns="shop", values="sales").iloc[:300]
+    task = Forecaster.from_data_frame(wide[["a", "b"]], horizon=6, backbone="seasonal-naive")
+    task.finetune()
+    caplog.set_level(logging.INFO, logger="mealkit")
+    assert task.predict(wide).series == ("a", "b")
+    assert "Not forecast, for they were not learnt from: the columns 'c'. New" in caplog.text
+    caplog.clear()
+    assert task.predict(wide[["b", "a"]]).series == ("a", "b")
+    assert "Not forecast" not in caplog.text
+
+
 def test_evaluate_on_a_table_compares_its_last_steps(task):
     answer = task.evaluate(sales(seed=5))
     assert len(answer.forecasts) == 3
