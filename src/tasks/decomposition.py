@@ -12,9 +12,9 @@ import torch
 from ..data.series_frames import FrameForm
 from ..data.series_samples import Scale
 from ..errors import InvalidValueError
-from .backtest import read_future, read_table
 from .forecasting import Array, forecast, samples_at
 from .running import move, plain_loader
+from .series_inputs import read_future, read_table
 
 if TYPE_CHECKING:
     from ..data.series_table import SeriesTable

@@ -16,7 +16,7 @@ from ..data.series_frames import FrameForm
 from ..data.series_samples import Scale
 from ..errors import InvalidValueError, check_count
 from ..specs import DataSpec, SeriesDataSpec
-from .backtest import backtest, evaluate, read_future, read_table
+from .backtest import backtest, evaluate
 from .choosing import Quality
 from .decomposition import Decomposition, decompose
 from .error_quantiles import ErrorQuantiles
@@ -26,6 +26,7 @@ from .forecasting import forecast, samples_at, seasonal_naive, units_at
 from .leaderboard import Leaderboard, compare
 from .memory import Memory
 from .residuals import Anomalies, Residuals, find_anomalies, find_residuals
+from .series_inputs import read_future, read_table
 from .updating import update
 
 _log = logging.getLogger("mealkit")

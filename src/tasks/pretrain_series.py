@@ -18,9 +18,9 @@ from ..data.text_sources import Columns
 from ..data.unlabelled_series import KnownWindows, UnlabelledSeries
 from ..errors import InvalidValueError
 from ..specs import DataSpec, SeriesDataSpec
-from .backtest import read_rows_of
 from .classifier import Classifier
 from .pretrain_kind import NetOptions, PretrainKind
+from .series_inputs import read_rows_of
 from .text_classifier import Unchanged
 
 _log = logging.getLogger("mealkit")

@@ -14,9 +14,9 @@ from ..data.series_frames import FrameForm
 from ..data.series_samples import Origins, Scale, SeriesSamples
 from ..data.series_table import SeriesTable, names_of
 from ..errors import InvalidValueError, NoDataError, check_count, unknown_name
-from .backtest import read_table
 from .forecast_results import probabilities_of
 from .forecasting import Array, forecast, units_before
+from .series_inputs import read_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

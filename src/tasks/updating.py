@@ -15,7 +15,7 @@ from ..data.series_covariates import Wanted
 from ..data.series_samples import Scale
 from ..data.series_time import Frequency
 from ..errors import DataError, NoDataError
-from .backtest import read_rows_of
+from .series_inputs import read_rows_of
 
 if TYPE_CHECKING:
     from ..data.series import SeriesData
