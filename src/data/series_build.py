@@ -22,6 +22,8 @@ CONSTANT = "constant"
 """What the report says of series that say little."""
 MOST_GAPS = 20
 """A grid may be at most this many times as long as the rows that stand on it."""
+LARGEST = 1e100
+"""Larger values are refused: their squares, and sums of these, would be no numbers any more."""
 LEAST_STEPS = 8
 """Steps from row to row that tell whether a grid is finer than its rows."""
 
@@ -217,6 +219,13 @@ def _on_grid(id: str, part: _Part, grid: Frequency, rows: Rows, report: Report) 
     if endless.any():
         report.add(id, f"{int(endless.sum()):,} infinite values, counted as missing")
         values = np.where(endless, np.nan, values)
+    huge = np.flatnonzero(np.abs(values) > LARGEST)
+    if len(huge):
+        raise DataError(
+            f"The series {id!r} has {len(huge):,} values beyond {LARGEST:g}, which cannot be "
+            f"computed with: {values[huge[0]]:g} in row {part.numbers[huge[0]]} (counted from 0). "
+            "Leave them empty if they mark missing values, or scale the series."
+        )
     present = np.flatnonzero(np.isfinite(values))
     if not len(present):
         report.add(id, "no value at all; left out")

@@ -22,8 +22,12 @@ _DAY_AND_MONTH = r"\s*(\d{1,2})([-/.])(\d{1,2})\2\d{2,4}(?:\D|$)"
 
 
 def looks_dated(cells: Sequence[object]) -> bool:
-    """Whether all cells are texts with the shape of a date, readable or not, or like 20241231."""
-    if all(isinstance(cell, str) and re.fullmatch(_SHAPE, cell) for cell in cells):
+    """Whether most cells are texts with the shape of a date, readable or not, or like 20241231.
+
+    The others are no names of series: `to_times` says what is wrong with them.
+    """
+    shaped = [isinstance(cell, str) and bool(re.fullmatch(_SHAPE, cell)) for cell in cells]
+    if sum(shaped) > len(shaped) / 2:
         return True
     numbers = _integers(pandas.Series(list(cells)))
     return numbers is not None and _compact(numbers) is not None

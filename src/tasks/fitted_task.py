@@ -473,7 +473,10 @@ class FittedTask(SourcedTask):
                 "observed and beside those that validate. Give context= fewer steps, bring more "
                 "history, or use backbone='seasonal-naive'."
             )
-        _log.warning("The series are too short to learn from: the seasonal naive method answers.")
+        _log.warning(
+            f"No series has the {context} + {horizon} steps in a row to learn from, observed and "
+            "beside those that validate: the seasonal naive method answers."
+        )
         self.use("seasonal-naive")
 
     def _fit_rest(self, data: SeriesData, batch_size: int | None) -> None:

@@ -193,6 +193,16 @@ def test_missing_and_infinite_values_are_masked_and_reported():
     assert problems[0] == "1 infinite values, counted as missing"
 
 
+@pytest.mark.parametrize("value", [1e101, -1e308])
+def test_values_that_cannot_be_squared_are_refused_by_row(value):
+    frame = hourly()
+    frame.loc[10, "sales"] = value
+    with pytest.raises(DataError, match=r"1 values beyond 1e\+100, .* in row 10"):
+        read(frame)
+    frame.loc[10, "sales"] = np.sign(value) * 1e99
+    assert np.isfinite(read(frame).scale.spread).all()
+
+
 def test_doubled_times_are_an_error_that_names_the_rows():
     frame = pd.concat([hourly(), hourly()[7:8].assign(sales=9.0)], ignore_index=True)
     with pytest.raises(DataError, match=r"'sales' has 1 doubled times: .* in rows 7 and 200"):

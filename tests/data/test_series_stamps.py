@@ -63,6 +63,15 @@ def test_a_date_that_is_none_is_an_error_and_no_name_of_a_series():
     assert not looks_dated(["shop 1-2", "shop 1-3"])
 
 
+@pytest.mark.parametrize("wrong", ["yesterday", "", "2024-01"])
+def test_one_cell_that_is_no_date_leaves_the_column_one_of_times(wrong):
+    texts = DAYS.strftime("%d.%m.%Y").tolist()
+    texts[3] = wrong
+    frame = pd.DataFrame({"when": texts, "shop": "a", "sales": np.arange(40.0)})
+    with pytest.raises(DataError, match=r"1 rows of the time column 'when' hold no time \(row 3"):
+        SeriesData.from_data_frame(frame, horizon=2)
+
+
 def test_changing_offsets_are_put_into_one_zone():
     texts = ["2024-03-31T00:00+01:00", "2024-03-31T01:00+01:00", "2024-03-31T03:00+02:00"]
     stamps, zone = to_times(texts, name="when")
