@@ -173,3 +173,11 @@ def test_short_series_fall_back_to_what_has_nothing_to_learn(caplog):
     task.finetune()
     assert task.model == "seasonal-naive"
     assert "No window validates, so the seasonal naive" in caplog.text
+
+
+def test_series_with_holes_in_every_window_fall_back_with_the_reason(caplog):
+    values = np.where(np.arange(300) % 5, np.sin(np.arange(300.0)), np.nan)
+    task = Forecaster.from_arrays(values, horizon=11)
+    task.finetune()
+    assert set(task.predict().model) == {"seasonal-naive"}
+    assert "steps in a row to learn from, observed" in caplog.text
