@@ -131,6 +131,7 @@ def test_a_saved_task_keeps_integers_as_names_and_the_type_of_times(tmp_path, ty
     frame = table().astype({"shop": type, "date": "datetime64[s]"})
     task = fitted(frame, time="date", series="shop", target="sales")
     again = mealkit.load(task.save(tmp_path / "task"))
+    assert isinstance(again, Forecaster)
     assert again.predict().to_frame().equals(task.predict().to_frame())
 
 
@@ -138,6 +139,7 @@ def test_a_saved_task_keeps_days(tmp_path):
     frame = table().assign(date=lambda f: f["date"].dt.date)
     task = fitted(frame, time="date", series="shop", target="sales")
     again = mealkit.load(task.save(tmp_path / "task"))
+    assert isinstance(again, Forecaster)
     assert again.predict().to_frame()["time"].iloc[0] == datetime.date(2024, 2, 10)
 
 

@@ -140,7 +140,8 @@ def test_the_guard_puts_labels_alone_back_where_they_are_better(
 def test_the_best_of_solved_head_labels_alone_and_both_stays(
     make_sorter, others, monkeypatch, caplog, solved, trained, both, stays
 ):
-    found, seen = iter([solved, trained]), {}
+    found = iter([solved, trained])
+    seen: dict[str, dict[str, torch.Tensor]] = {}
 
     def score(task, held, *, batch_size):
         seen["trained" if seen else "solved"] = {
