@@ -94,7 +94,8 @@ class ErrorQuantiles(nn.Module):
         """
         rows = {id: number + 1 for number, id in enumerate(self.own)}
         # Forecasts are many and series few: what is worked out once per series is only spread here.
-        used, row_of = np.unique([rows.get(id, 0) for id in ids], return_inverse=True)
+        numbers = np.array([rows.get(id, 0) for id in ids], dtype=np.intp)
+        used, row_of = np.unique(numbers, return_inverse=True)
         steps = np.arange(mean.shape[1])
         widen = np.sqrt(np.maximum(1.0, (steps + 1) / self.horizon))
         chosen = self.table.cpu().numpy()[used]
